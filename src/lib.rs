@@ -1,0 +1,1 @@
+//! `datamigration`: moves live tables from one database to another under an application's traffic.
