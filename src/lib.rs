@@ -1,1 +1,5 @@
 //! `datamigration`: moves live tables from one database to another under an application's traffic.
+
+#[cfg(feature = "operator")]
+pub mod api;
+pub mod words;

@@ -1,0 +1,188 @@
+//! `Migration`: the manifest after `validate`, every default filled. Nothing later reads the raw spec.
+
+use k8s_openapi::api::core::v1::{HostAlias, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::database::{EngineName, ExistingRows, TlsModeName};
+use super::phase::Phase;
+use super::spec::Strategy;
+use super::tuning::{RepairPolicy, RollbackPolicy};
+use crate::words::{ModeKeys, Protocol, Side};
+
+/// A validated migration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Migration {
+    pub namespace: String,
+    pub name: String,
+    /// UID of the DataMigration; every control row carries it.
+    pub uid: String,
+    pub generation: i64,
+    pub strategy: Strategy,
+    /// How far the ladder may be climbed.
+    pub phase: Phase,
+    pub suspend: bool,
+    pub source: Database,
+    pub target: Database,
+    pub tables: Vec<Table>,
+    pub application: Application,
+    pub copy: CopySettings,
+    pub verify: VerifySettings,
+    pub gates: Gates,
+    pub rollback: RollbackPolicy,
+    pub archive: Option<Archive>,
+    pub worker: Worker,
+}
+
+impl Migration {
+    /// `namespace/name`: the name under which control tables know this migration.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    pub fn side(&self, side: Side) -> &Database {
+        match side {
+            Side::Source => &self.source,
+            Side::Target => &self.target,
+        }
+    }
+
+    pub fn table(&self, name: &str) -> Option<&Table> {
+        self.tables.iter().find(|table| table.name == name)
+    }
+}
+
+/// One side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    pub engine: EngineName,
+    pub shards: Vec<Shard>,
+    pub tls_mode: TlsModeName,
+    pub tls_ca: Option<SecretKey>,
+    /// Says something for the target only.
+    pub existing_rows: ExistingRows,
+}
+
+/// One server of a side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shard {
+    pub name: String,
+    pub url: SecretKey,
+}
+
+/// A key of a Secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretKey {
+    pub name: String,
+    pub key: String,
+}
+
+/// One table that moves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// Name in the source.
+    pub name: String,
+    /// Name in the target.
+    pub target: String,
+    /// Key columns, named as in the source; `None`: the primary key.
+    pub key: Option<Vec<String>>,
+    /// Version column, named as in the source.
+    pub version: String,
+    /// Condition that picks the rows, in the source's SQL.
+    pub filter: Option<String>,
+    pub columns: Vec<ColumnRule>,
+    /// Columns that are carried but not compared, named as in the source.
+    pub ignore: Vec<String>,
+    /// Differences of floating-point columns that still count as equal, by source column.
+    pub tolerance: BTreeMap<String, f64>,
+}
+
+/// What happens to a column that is not simply carried under its own name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ColumnRule {
+    Rename { source: String, target: String },
+    Drop { source: String },
+}
+
+/// The application.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Application {
+    pub config_map: String,
+    pub keys: ModeKeys,
+    pub acknowledge: Acknowledge,
+    /// After this time silent pods are named, and a flip that can be taken back is.
+    pub acknowledge_timeout: Duration,
+    pub protocol: Protocol,
+    pub read_target_percent: u8,
+}
+
+/// How a flip is known to have reached every instance.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Acknowledge {
+    /// By the rows that the application's instances write.
+    Instances { selector: LabelSelector },
+    /// By the clock.
+    Delay {
+        delay: Duration,
+        selector: Option<LabelSelector>,
+    },
+}
+
+impl Acknowledge {
+    /// The application's pods, where they are known.
+    pub fn selector(&self) -> Option<&LabelSelector> {
+        match self {
+            Self::Instances { selector } => Some(selector),
+            Self::Delay { selector, .. } => selector.as_ref(),
+        }
+    }
+}
+
+/// How rows are copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopySettings {
+    pub parallelism: u32,
+    pub rows_per_second: Option<u32>,
+}
+
+/// How the sides are compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifySettings {
+    pub lag: Duration,
+    pub interval: Duration,
+    pub repair: RepairPolicy,
+    pub max_deletes: u64,
+}
+
+/// How long evidence must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gates {
+    pub clean_for: Duration,
+    pub strict_for: Duration,
+}
+
+/// What becomes of the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archive {
+    pub hold: Duration,
+    pub destination: Destination,
+    pub delete_source: bool,
+}
+
+/// Where an archive goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// A directory on a volume that is mounted at `path`.
+    Volume { path: String, claim: String },
+    /// An object store; the Secret's keys are its options.
+    ObjectStore { url: String, secret: Option<String> },
+}
+
+/// The worker pods.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Worker {
+    pub service_account: String,
+    pub resources: ResourceRequirements,
+    pub host_aliases: Vec<HostAlias>,
+}

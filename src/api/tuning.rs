@@ -1,0 +1,203 @@
+//! The parts of the manifest that tune: copy, verify, gates, archive, worker pods.
+//! All of them may be left out; `validate` fills the defaults that are named here.
+
+use k8s_openapi::api::core::v1::{HostAlias, ResourceRequirements};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How rows are copied.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CopySpec {
+    /// Connections that copy at the same time. Default: 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub parallelism: Option<u32>,
+    /// Pods that copy at the same time, for very large tables. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub pods: Option<u32>,
+    /// Whether missing target tables are created from the source's. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub create_tables: Option<bool>,
+    /// When secondary indexes of created tables are built: `Before` (default) or `After` the copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secondary_indexes: Option<SecondaryIndexes>,
+    /// An upper bound on the copy's speed. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimitSpec>,
+    /// Measures above which background work pauses. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_when: Option<PauseWhenSpec>,
+    /// When background work may run: a cron expression and a length, such as `0 1 * * * +4h`. Default: always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
+}
+
+/// When secondary indexes are built.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SecondaryIndexes {
+    /// Before the rows are copied.
+    #[default]
+    Before,
+    /// After the rows are copied.
+    After,
+}
+
+/// Upper bounds on speed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RateLimitSpec {
+    /// Rows per second, of all connections of a task together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub rows_per_second: Option<u32>,
+}
+
+/// Measures of load above which background work pauses.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PauseWhenSpec {
+    /// Statements running at the same moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads_running: Option<u32>,
+    /// Replication lag of the server's replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub replication_lag: Option<String>,
+    /// A query of one's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<PauseQuerySpec>,
+}
+
+/// A query whose answer says whether to pause.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PauseQuerySpec {
+    /// A statement that returns one number.
+    pub sql: String,
+    /// Background work pauses while the number is above this one.
+    pub above: f64,
+}
+
+/// How the sides are compared and repaired.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifySpec {
+    /// Incremental verify looks at rows that are at least this old. Default: 60s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub lag: Option<String>,
+    /// Time between two windows of the incremental verify. Default: 30s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub interval: Option<String>,
+    /// When everything is compared again, as a cron expression. Default: only where a gate asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full: Option<String>,
+    /// Whether differences are repaired from the base: `Automatic` (default) or `Manual`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair: Option<RepairPolicy>,
+    /// A pass that would delete more rows than this deletes none and says so. Default: 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub max_deletes: Option<u64>,
+}
+
+/// Who repairs differences.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RepairPolicy {
+    /// The verifier does, from the base.
+    #[default]
+    Automatic,
+    /// Differences are only reported.
+    Manual,
+}
+
+/// How long evidence must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatesSpec {
+    /// The incremental verify must have been clean for this long. Default: 10m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub clean_for: Option<String>,
+    /// The longest time that second writes may be strict during a flip. Default: 5m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub strict_for: Option<String>,
+}
+
+/// Which way back is kept while the target is the base.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RollbackPolicy {
+    /// The source is kept in step and verified; going back passes the same gates.
+    #[default]
+    Verified,
+    /// Going back does not wait for a target that cannot be reached.
+    Immediate,
+    /// Nothing is promised about the way back.
+    None,
+}
+
+/// What becomes of the source's tables at the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArchiveSpec {
+    /// Time between the fence and the archive. Default: 168h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub hold: Option<String>,
+    /// Where the Parquet files go.
+    pub destination: DestinationSpec,
+    /// Whether the source's rows are deleted after the archive was read back and compared. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete_source: Option<bool>,
+}
+
+/// Where an archive is put.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DestinationSpec {
+    /// `s3://bucket/prefix`, or `file:///path` on the volume that `volumeClaimRef` mounts there.
+    #[schemars(regex(pattern = r"^(s3|file)://.+$"))]
+    pub url: String,
+    /// The object store's credentials and options; every key of the Secret is one option.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+    /// For `file://`: the PersistentVolumeClaim that is mounted at the URL's path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_claim_ref: Option<VolumeClaimRef>,
+}
+
+/// A whole Secret in the migration's own namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// A PersistentVolumeClaim in the migration's own namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VolumeClaimRef {
+    /// Name of the PersistentVolumeClaim.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// The pods that do the work.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerSpec {
+    /// ServiceAccount of the worker pods. Default: `datamigration-worker`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account_name: Option<String>,
+    /// CPU and memory of each worker pod. Default: requests of 50m and 64Mi, a memory limit of 512Mi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// Extra host names for the worker pods, where the cluster's DNS does not know the databases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_aliases: Option<Vec<HostAlias>>,
+}
