@@ -1,0 +1,57 @@
+# The commands that people and CI use; `make help` lists them. Everything that a fresh machine lacks is installed by
+# package name or built from modules, once, into a cache outside the checkout.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+export DATAMIGRATION_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/datamigration
+# One target directory for all checkouts: a fresh clone compiles only itself.
+export CARGO_TARGET_DIR ?= $(DATAMIGRATION_CACHE)/target
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+# The binaries that tests and images share.
+export BINARIES := $(CARGO_TARGET_DIR)/$(HOST)/debug
+SCRIPTS := $(shell grep -rlE '^(\#!/usr/bin/env bash|\# shellcheck shell=bash)' tests .ci --include='*' --exclude-dir=components)
+
+.PHONY: help build test demo lint fmt crds check-crds cluster-up cluster-down deny
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## the binaries, statically linked, where tests and images take them from
+	cargo build --workspace --bins
+
+test: ## all tests, on a real cluster and real databases; ends with the test runner's summary
+	tests/cluster/packages
+	cargo build --workspace --all-targets
+	tests/cluster/with cargo test --workspace --no-fail-fast
+
+demo: build ## one migration, from the first rung to the last, under load; ends with the audit
+	tests/demo/run
+
+lint: check-crds deny ## formatting, clippy, generated files, licences, shell scripts
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --package datamigration --lib --no-default-features -- -D warnings
+	tests/cluster/packages
+	shellcheck $(SCRIPTS)
+
+fmt: ## formats the code
+	cargo fmt --all
+
+crds: build ## writes crds/ anew from the types
+	$(BINARIES)/datamigration crd --output crds
+
+check-crds: build
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; $(BINARIES)/datamigration crd --output "$$fresh"; \
+	diff -ru crds "$$fresh" || { echo 'crds/ is not what the types say: run `make crds` and commit the result' >&2; exit 1; }
+
+deny:
+	deny=$$(.ci/cargo-deny); "$$deny" --log-level warn check bans licenses sources
+
+cluster-up: ## the test cluster and its databases, left running
+	tests/cluster/up
+	tests/cluster/databases up
+
+cluster-down: ## ends both
+	tests/cluster/databases down
+	tests/cluster/down
