@@ -1,0 +1,16 @@
+//! Pure data vocabulary: values, keys, rows, logical types, and how two of them are compared, digested and converted.
+//! Nothing here waits, reads a clock or knows a database driver.
+
+pub mod canonical;
+pub mod compare;
+pub mod convert;
+pub mod digest;
+mod json;
+mod logical;
+mod value;
+
+pub use compare::Comparison;
+pub use convert::{Carriage, Verdict, judge};
+pub use digest::{ChunkDigest, RowDigest};
+pub use logical::LogicalType;
+pub use value::{Key, KeyError, Row, Value};

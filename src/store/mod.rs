@@ -1,0 +1,30 @@
+//! The databases: connections whose sessions are alike on both engines, schemas, and the row operations of workers and
+//! of the dual-write library. The one place that builds SQL; identifiers pass through [`Ident`], values are bound.
+
+mod classify;
+mod config;
+mod database;
+mod error;
+mod ident;
+mod mysql;
+mod postgres;
+mod rewrite;
+mod schema;
+mod side;
+mod tx;
+
+pub use config::{ConnectConfig, Engine, SecretUrl, TlsMode, TxOptions};
+pub use database::Database;
+pub use error::{CommitError, StoreError};
+pub use ident::Ident;
+pub use schema::{ColumnSchema, ForeignKey, KeyRequest, TableSchema, Trigger, UniqueKey};
+pub use side::{ColumnMapping, Direction, MappedColumn, PairProblem, TableMapping, TablePair, TableSide};
+pub use tx::Tx;
+
+use std::time::Duration;
+
+/// A session that holds a transaction and says nothing for this long is ended by the server: a process that stalled
+/// cannot hold row locks, and "gone" means no longer than the lease plus this.
+pub const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(15);
+
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
