@@ -2,4 +2,8 @@
 
 #[cfg(feature = "operator")]
 pub mod api;
+/// Values, keys, rows and logical types: pure data vocabulary.
+pub mod rows;
+/// The databases: sessions, schemas, row operations, fences.
+pub mod store;
 pub mod words;

@@ -12,15 +12,14 @@ pub fn canonical(carry: &LogicalType, raw: Value) -> Result<Value, String> {
     match (carry, raw) {
         (LogicalType::Bool, Value::Int(n @ (0 | 1))) => Ok(Value::Int(n)),
         (LogicalType::Bool, other) => Err(format!("{} is no boolean: expected 0 or 1", show(&other))),
-        (LogicalType::Int { .. }, v @ (Value::Int(_) | Value::UInt(_))) => Ok(v),
+        (LogicalType::Int { .. }, v @ (Value::Int(_) | Value::UInt(_)))
+        | (LogicalType::Float32 | LogicalType::Float64, v @ Value::Float(_))
+        | (LogicalType::Bytes, v @ Value::Bytes(_))
+        | (LogicalType::Text { .. } | LogicalType::Enum | LogicalType::Date, v @ Value::Text(_)) => Ok(v),
         (LogicalType::Int { .. }, Value::Text(s)) => integer(&s),
         (LogicalType::Decimal { .. }, Value::Int(n)) => Ok(Value::Text(n.to_string())),
         (LogicalType::Decimal { .. }, Value::UInt(n)) => Ok(Value::Text(n.to_string())),
         (LogicalType::Decimal { .. }, Value::Text(s)) => decimal(&s).map(Value::Text),
-        (LogicalType::Float32 | LogicalType::Float64, v @ Value::Float(_)) => Ok(v),
-        (LogicalType::Bytes, v @ Value::Bytes(_)) => Ok(v),
-        (LogicalType::Text { .. } | LogicalType::Enum, v @ Value::Text(_)) => Ok(v),
-        (LogicalType::Date, v @ Value::Text(_)) => Ok(v),
         (LogicalType::Time, Value::Text(s)) => Ok(Value::Text(six_digits(&s))),
         (LogicalType::Timestamp { .. }, Value::Text(s)) => Ok(Value::Text(timestamp(&s))),
         (LogicalType::Json, Value::Text(s)) => json::canonical(&s).map(Value::Text),
@@ -38,7 +37,9 @@ pub fn fits(column: &LogicalType, value: &Value) -> Result<(), String> {
         (LogicalType::Decimal { precision, scale }, Value::Text(s)) if *precision > 0 => {
             let fraction = s.split_once('.').map_or(0, |(_, f)| f.len());
             if fraction > usize::from(*scale) {
-                return Err(format!("{s} has {fraction} fractional digits, the column keeps {scale}"));
+                return Err(format!(
+                    "{s} has {fraction} fractional digits, the column keeps {scale}"
+                ));
             }
         }
         (LogicalType::Int { .. }, Value::Text(s)) if s.contains('.') => {
@@ -96,7 +97,9 @@ fn integer(s: &str) -> Result<Value, String> {
     if let Ok(n) = s.parse::<i64>() {
         return Ok(Value::Int(n));
     }
-    s.parse::<u64>().map(Value::unsigned).map_err(|_| format!("{s} is not a 64-bit integer"))
+    s.parse::<u64>()
+        .map(Value::unsigned)
+        .map_err(|_| format!("{s} is not a 64-bit integer"))
 }
 
 /// A decimal without '+', leading or trailing zeros, exponent or negative zero. NaN and the infinities stay as named.
@@ -189,14 +192,26 @@ mod tests {
         let ms = LogicalType::Timestamp { utc: true, digits: 3 };
         assert!(fits(&ms, &"2024-01-01 00:00:00.123000".into()).is_ok());
         assert!(fits(&ms, &"2024-01-01 00:00:00.123400".into()).is_err());
-        let money = LogicalType::Decimal { precision: 10, scale: 2 };
+        let money = LogicalType::Decimal {
+            precision: 10,
+            scale: 2,
+        };
         assert!(fits(&money, &"1.25".into()).is_ok());
         assert!(fits(&money, &"1.255".into()).is_err());
         assert!(fits(&LogicalType::Float32, &Value::Float(0.1)).is_err());
         assert!(fits(&LogicalType::Float32, &Value::Float(f64::from(0.1f32))).is_ok());
         assert!(fits(&LogicalType::Text { max: Some(2) }, &"éé".into()).is_ok());
         assert!(fits(&LogicalType::Text { max: Some(2) }, &"ééé".into()).is_err());
-        assert!(fits(&LogicalType::Int { bits: 32, unsigned: true }, &Value::Int(-1)).is_err());
+        assert!(
+            fits(
+                &LogicalType::Int {
+                    bits: 32,
+                    unsigned: true
+                },
+                &Value::Int(-1)
+            )
+            .is_err()
+        );
     }
 
     #[test]
@@ -207,8 +222,14 @@ mod tests {
 
     #[test]
     fn a_numeric_column_stands_for_an_integer() {
-        let big = LogicalType::Int { bits: 64, unsigned: true };
-        assert_eq!(canonical(&big, "18446744073709551615".into()), Ok(Value::UInt(u64::MAX)));
+        let big = LogicalType::Int {
+            bits: 64,
+            unsigned: true,
+        };
+        assert_eq!(
+            canonical(&big, "18446744073709551615".into()),
+            Ok(Value::UInt(u64::MAX))
+        );
         assert_eq!(canonical(&big, "7".into()), Ok(Value::Int(7)));
         assert!(canonical(&big, "7.5".into()).is_err());
     }

@@ -20,7 +20,9 @@ pub enum Rule {
 
 impl Comparison {
     pub fn exact(columns: usize) -> Self {
-        Comparison { rules: vec![Rule::Exact; columns] }
+        Comparison {
+            rules: vec![Rule::Exact; columns],
+        }
     }
 
     /// Positions of the columns in which the rows differ; empty when they are the same.
@@ -36,7 +38,12 @@ impl Comparison {
 
     pub fn equal(&self, base: &Row, follower: &Row) -> bool {
         base.values.len() == follower.values.len()
-            && base.values.iter().zip(&follower.values).enumerate().all(|(i, (a, b))| self.same(i, a, b))
+            && base
+                .values
+                .iter()
+                .zip(&follower.values)
+                .enumerate()
+                .all(|(i, (a, b))| self.same(i, a, b))
     }
 
     fn same(&self, column: usize, a: &Value, b: &Value) -> bool {
@@ -61,10 +68,15 @@ mod tests {
 
     #[test]
     fn names_the_columns_that_differ() {
-        let c = Comparison { rules: vec![Rule::Exact, Rule::Ignore, Rule::Tolerance(0.1)] };
+        let c = Comparison {
+            rules: vec![Rule::Exact, Rule::Ignore, Rule::Tolerance(0.1)],
+        };
         let a = row(vec!["a".into(), 1.into(), Value::Float(1.0)]);
         assert!(c.equal(&a, &row(vec!["a".into(), 2.into(), Value::Float(1.05)])));
-        assert_eq!(c.differing(&a, &row(vec!["a ".into(), 2.into(), Value::Float(1.2)])), [0, 2]);
+        assert_eq!(
+            c.differing(&a, &row(vec!["a ".into(), 2.into(), Value::Float(1.2)])),
+            [0, 2]
+        );
         assert_eq!(c.differing(&a, &row(vec!["a".into(), 2.into(), Value::Null])), [2]);
     }
 
@@ -77,7 +89,9 @@ mod tests {
 
     #[test]
     fn a_tolerance_never_accepts_nan_for_a_number() {
-        let c = Comparison { rules: vec![Rule::Tolerance(f64::MAX)] };
+        let c = Comparison {
+            rules: vec![Rule::Tolerance(f64::MAX)],
+        };
         assert!(!c.equal(&row(vec![Value::Float(f64::NAN)]), &row(vec![Value::Float(1.0)])));
     }
 }

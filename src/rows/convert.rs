@@ -20,9 +20,18 @@ pub struct Carriage {
 }
 
 pub fn judge(source: &T, target: &T) -> Carriage {
-    let exact = |carry: &T| Carriage { carry: carry.clone(), verdict: Verdict::Exact };
-    let declared = |carry: &T, why: String| Carriage { carry: carry.clone(), verdict: Verdict::Declared(why) };
-    let refused = |why: String| Carriage { carry: source.clone(), verdict: Verdict::Refused(why) };
+    let exact = |carry: &T| Carriage {
+        carry: carry.clone(),
+        verdict: Verdict::Exact,
+    };
+    let declared = |carry: &T, why: String| Carriage {
+        carry: carry.clone(),
+        verdict: Verdict::Declared(why),
+    };
+    let refused = |why: String| Carriage {
+        carry: source.clone(),
+        verdict: Verdict::Refused(why),
+    };
 
     match (source, target) {
         (T::Other(native), _) | (_, T::Other(native)) => {
@@ -34,15 +43,33 @@ pub fn judge(source: &T, target: &T) -> Carriage {
             let (low, high) = source.int_range().unwrap_or_default();
             let digits = low.unsigned_abs().max(high.unsigned_abs()).to_string().len() as u16;
             if *precision != 0 && precision.saturating_sub(*scale) < digits {
-                return refused(format!("a {source} has up to {digits} digits, a {target} keeps fewer before the point"));
+                return refused(format!(
+                    "a {source} has up to {digits} digits, a {target} keeps fewer before the point"
+                ));
             }
-            let carry = if *scale == 0 && *precision != 0 { T::Int { bits: 64, unsigned: false } } else { target.clone() };
-            declared(&carry, format!("a {target} can hold numbers that a {source} cannot: such rows cannot be carried back"))
+            let carry = if *scale == 0 && *precision != 0 {
+                T::Int {
+                    bits: 64,
+                    unsigned: false,
+                }
+            } else {
+                target.clone()
+            };
+            declared(
+                &carry,
+                format!("a {target} can hold numbers that a {source} cannot: such rows cannot be carried back"),
+            )
         }
         (T::Decimal { scale: 0, precision }, T::Int { .. }) if *precision != 0 => {
             let (_, high) = target.int_range().unwrap_or_default();
             if usize::from(*precision) < high.to_string().len() {
-                declared(&T::Int { bits: 64, unsigned: false }, format!("a {source} is kept as a {target}"))
+                declared(
+                    &T::Int {
+                        bits: 64,
+                        unsigned: false,
+                    },
+                    format!("a {source} is kept as a {target}"),
+                )
             } else {
                 refused(format!("a {source} can hold numbers that a {target} cannot"))
             }
@@ -52,7 +79,8 @@ pub fn judge(source: &T, target: &T) -> Carriage {
         (T::Float64, T::Float64) => exact(&T::Float64),
         (T::Float32, T::Float64) => declared(
             &T::Float64,
-            "the target keeps more of a float than the source: what is written there may not be carried back".to_owned(),
+            "the target keeps more of a float than the source: what is written there may not be carried back"
+                .to_owned(),
         ),
         (T::Text { max: from }, T::Text { max: to }) => match (from, to) {
             (Some(from), Some(to)) if to < from => {
@@ -65,7 +93,10 @@ pub fn judge(source: &T, target: &T) -> Carriage {
         (T::Date, T::Date) => exact(&T::Date),
         (T::Time, T::Time) => exact(&T::Time),
         (T::Timestamp { utc: a, digits: from }, T::Timestamp { utc: b, digits: to }) => {
-            let carry = T::Timestamp { utc: *a && *b, digits: *from.min(to) };
+            let carry = T::Timestamp {
+                utc: *a && *b,
+                digits: *from.min(to),
+            };
             if to < from {
                 return refused(format!(
                     "the source keeps {from} fractional digits of a second, the target {to}: values would be rounded"
@@ -76,18 +107,26 @@ pub fn judge(source: &T, target: &T) -> Carriage {
                 notes.push("one side has no time zone: its values are taken as UTC".to_owned());
             }
             if to > from {
-                notes.push(format!("the target keeps {to} fractional digits, the source {from}: finer values cannot be carried back"));
+                notes.push(format!(
+                    "the target keeps {to} fractional digits, the source {from}: finer values cannot be carried back"
+                ));
             }
-            if notes.is_empty() { exact(&carry) } else { declared(&carry, notes.join("; ")) }
+            if notes.is_empty() {
+                exact(&carry)
+            } else {
+                declared(&carry, notes.join("; "))
+            }
         }
         (T::Json, T::Json) => exact(&T::Json),
-        (T::Json, T::Text { .. }) | (T::Text { .. }, T::Json) => {
-            declared(&T::Json, "JSON is kept as text on one side and carried in one spelling".to_owned())
-        }
+        (T::Json, T::Text { .. }) | (T::Text { .. }, T::Json) => declared(
+            &T::Json,
+            "JSON is kept as text on one side and carried in one spelling".to_owned(),
+        ),
         (T::Uuid, T::Uuid) => exact(&T::Uuid),
-        (T::Uuid, T::Text { .. }) | (T::Text { .. }, T::Uuid) => {
-            declared(&T::Uuid, "UUIDs are kept as text on one side and carried in lower case with hyphens".to_owned())
-        }
+        (T::Uuid, T::Text { .. }) | (T::Text { .. }, T::Uuid) => declared(
+            &T::Uuid,
+            "UUIDs are kept as text on one side and carried in lower case with hyphens".to_owned(),
+        ),
         (T::Enum, T::Enum | T::Text { .. }) | (T::Text { .. }, T::Enum) => declared(
             &T::Text { max: None },
             "values that are missing in the other side's list are refused row by row".to_owned(),
@@ -97,16 +136,26 @@ pub fn judge(source: &T, target: &T) -> Carriage {
 }
 
 fn ints(source: &T, target: &T) -> Carriage {
-    let carry = T::Int { bits: 64, unsigned: false };
+    let carry = T::Int {
+        bits: 64,
+        unsigned: false,
+    };
     let (Some((low, high)), Some((to_low, to_high))) = (source.int_range(), target.int_range()) else {
-        return Carriage { carry, verdict: Verdict::Exact };
+        return Carriage {
+            carry,
+            verdict: Verdict::Exact,
+        };
     };
     let verdict = if low < to_low || high > to_high {
-        Verdict::Refused(format!("a {source} reaches from {low} to {high}, a {target} from {to_low} to {to_high}"))
+        Verdict::Refused(format!(
+            "a {source} reaches from {low} to {high}, a {target} from {to_low} to {to_high}"
+        ))
     } else if (low, high) == (to_low, to_high) {
         Verdict::Exact
     } else {
-        Verdict::Declared(format!("a {target} is wider than a {source}: numbers outside {low} to {high} cannot be carried back"))
+        Verdict::Declared(format!(
+            "a {target} is wider than a {source}: numbers outside {low} to {high} cannot be carried back"
+        ))
     };
     Carriage { carry, verdict }
 }
@@ -114,12 +163,19 @@ fn ints(source: &T, target: &T) -> Carriage {
 fn decimals(source: &T, target: &T) -> Carriage {
     let carry = T::Decimal { precision: 0, scale: 0 };
     let (T::Decimal { precision: p, scale: s }, T::Decimal { precision: q, scale: t }) = (source, target) else {
-        return Carriage { carry, verdict: Verdict::Exact };
+        return Carriage {
+            carry,
+            verdict: Verdict::Exact,
+        };
     };
     let verdict = match (*p, *q) {
         (_, 0) if p == q => Verdict::Exact,
-        (_, 0) => Verdict::Declared(format!("the target has no limit, the source is a {source}: other numbers cannot be carried back")),
-        (0, _) => Verdict::Declared(format!("the source has no limit: numbers that do not fit a {target} are refused row by row")),
+        (_, 0) => Verdict::Declared(format!(
+            "the target has no limit, the source is a {source}: other numbers cannot be carried back"
+        )),
+        (0, _) => Verdict::Declared(format!(
+            "the source has no limit: numbers that do not fit a {target} are refused row by row"
+        )),
         _ if t < s || q.saturating_sub(*t) < p.saturating_sub(*s) => {
             Verdict::Refused(format!("a {source} does not fit into a {target}"))
         }
@@ -147,7 +203,10 @@ mod tests {
             int(64, true),
             T::Float32,
             T::Float64,
-            T::Decimal { precision: 65, scale: 30 },
+            T::Decimal {
+                precision: 65,
+                scale: 30,
+            },
             T::Text { max: Some(255) },
             T::Bytes,
             T::Date,
@@ -166,8 +225,23 @@ mod tests {
             (int(64, false), int(32, false)),
             (int(64, true), int(64, false)),
             (int(32, false), int(64, true)),
-            (int(64, true), T::Decimal { precision: 19, scale: 0 }),
-            (T::Decimal { precision: 10, scale: 4 }, T::Decimal { precision: 10, scale: 2 }),
+            (
+                int(64, true),
+                T::Decimal {
+                    precision: 19,
+                    scale: 0,
+                },
+            ),
+            (
+                T::Decimal {
+                    precision: 10,
+                    scale: 4,
+                },
+                T::Decimal {
+                    precision: 10,
+                    scale: 2,
+                },
+            ),
             (T::Float64, T::Float32),
             (T::Decimal { precision: 5, scale: 2 }, T::Float64),
             (T::Text { max: Some(20) }, T::Text { max: Some(10) }),
@@ -181,7 +255,13 @@ mod tests {
 
     #[test]
     fn an_unsigned_bigint_fits_a_numeric_and_is_carried_as_an_integer() {
-        let c = judge(&int(64, true), &T::Decimal { precision: 20, scale: 0 });
+        let c = judge(
+            &int(64, true),
+            &T::Decimal {
+                precision: 20,
+                scale: 0,
+            },
+        );
         assert_eq!(c.carry, int(64, false));
         assert!(matches!(c.verdict, Verdict::Declared(_)));
     }

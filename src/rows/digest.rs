@@ -106,17 +106,32 @@ mod tests {
 
     #[test]
     fn moving_a_byte_over_a_border_changes_the_digest() {
-        let a = Row { values: vec!["ab".into(), "c".into()] };
-        let b = Row { values: vec!["a".into(), "bc".into()] };
-        let null = Row { values: vec![Value::Null] };
-        let empty = Row { values: vec!["".into()] };
+        let a = Row {
+            values: vec!["ab".into(), "c".into()],
+        };
+        let b = Row {
+            values: vec!["a".into(), "bc".into()],
+        };
+        let null = Row {
+            values: vec![Value::Null],
+        };
+        let empty = Row {
+            values: vec!["".into()],
+        };
         assert_ne!(row(&a), row(&b));
         assert_ne!(row(&null), row(&empty));
     }
 
     #[test]
     fn a_chunk_depends_on_the_order_of_its_rows() {
-        let (a, b) = (Row { values: vec![Value::Int(1)] }, Row { values: vec![Value::Int(2)] });
+        let (a, b) = (
+            Row {
+                values: vec![Value::Int(1)],
+            },
+            Row {
+                values: vec![Value::Int(2)],
+            },
+        );
         let digest = |rows: [&Row; 2]| {
             let mut d = ChunkDigest::default();
             rows.into_iter().for_each(|r| d.add(r));

@@ -10,7 +10,11 @@ pub fn canonical(text: &str) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
     parser.value(&mut out)?;
     parser.space();
-    if parser.rest.is_empty() { Ok(out) } else { Err(parser.unexpected()) }
+    if parser.rest.is_empty() {
+        Ok(out)
+    } else {
+        Err(parser.unexpected())
+    }
 }
 
 struct Parser<'a> {
@@ -156,7 +160,13 @@ impl Parser<'_> {
         // serde_json knows the grammar; the digits are taken from the text itself.
         serde_json::from_str::<serde_json::Value>(literal)
             .map(|_| ())
-            .or_else(|e| if e.to_string().contains("out of range") { Ok(()) } else { Err(e) })
+            .or_else(|e| {
+                if e.to_string().contains("out of range") {
+                    Ok(())
+                } else {
+                    Err(e)
+                }
+            })
             .map_err(|_| format!("the text is not JSON: `{literal}` is no number"))?;
         out.push_str(&plain(literal)?);
         self.rest = rest;
@@ -172,20 +182,33 @@ fn quote(s: &str, out: &mut String) {
 /// because `1.0` and `1` are different kinds of number to some readers.
 fn plain(literal: &str) -> Result<String, String> {
     let (mantissa, exponent) = match literal.split_once(['e', 'E']) {
-        Some((m, e)) => (m, e.parse::<i32>().map_err(|_| format!("`{literal}` has too large an exponent"))?),
+        Some((m, e)) => (
+            m,
+            e.parse::<i32>()
+                .map_err(|_| format!("`{literal}` has too large an exponent"))?,
+        ),
         None => (literal, 0),
     };
     if exponent.abs() > 10_000 {
         return Err(format!("`{literal}` has too large an exponent"));
     }
     let negative = mantissa.starts_with('-');
-    let (whole, fraction) = mantissa.trim_start_matches('-').split_once('.').unwrap_or((mantissa.trim_start_matches('-'), ""));
+    let (whole, fraction) = mantissa
+        .trim_start_matches('-')
+        .split_once('.')
+        .unwrap_or((mantissa.trim_start_matches('-'), ""));
     let digits = format!("{whole}{fraction}");
     let point = i64::from(exponent) + whole.len() as i64;
     let (whole, fraction) = if point <= 0 {
-        ("0".to_owned(), format!("{}{digits}", "0".repeat(point.unsigned_abs() as usize)))
+        (
+            "0".to_owned(),
+            format!("{}{digits}", "0".repeat(point.unsigned_abs() as usize)),
+        )
     } else if point as usize >= digits.len() {
-        (format!("{digits}{}", "0".repeat(point as usize - digits.len())), String::new())
+        (
+            format!("{digits}{}", "0".repeat(point as usize - digits.len())),
+            String::new(),
+        )
     } else {
         (digits[..point as usize].to_owned(), digits[point as usize..].to_owned())
     };
@@ -221,7 +244,10 @@ mod tests {
             ("1e2", "100"),
             ("1.5e1", "15"),
             ("12e-1", "1.2"),
-            ("123456789012345678901234567890.000000000000000000001", "123456789012345678901234567890.000000000000000000001"),
+            (
+                "123456789012345678901234567890.000000000000000000001",
+                "123456789012345678901234567890.000000000000000000001",
+            ),
             ("[]", "[]"),
             ("{}", "{}"),
         ] {

@@ -58,7 +58,11 @@ impl fmt::Display for LogicalType {
         match self {
             LogicalType::Bool => f.write_str("boolean"),
             LogicalType::Int { bits, unsigned } => {
-                write!(f, "{bits}-bit {} integer", if *unsigned { "unsigned" } else { "signed" })
+                write!(
+                    f,
+                    "{bits}-bit {} integer",
+                    if *unsigned { "unsigned" } else { "signed" }
+                )
             }
             LogicalType::Float32 => f.write_str("32-bit float"),
             LogicalType::Float64 => f.write_str("64-bit float"),

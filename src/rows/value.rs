@@ -158,7 +158,10 @@ impl Key {
     }
 
     pub fn from_json(text: &str) -> Result<Key, KeyError> {
-        let fail = |problem: &str| KeyError { text: text.to_owned(), problem: problem.to_owned() };
+        let fail = |problem: &str| KeyError {
+            text: text.to_owned(),
+            problem: problem.to_owned(),
+        };
         let parsed: serde_json::Value = serde_json::from_str(text).map_err(|e| fail(&e.to_string()))?;
         let serde_json::Value::Array(cells) = parsed else {
             return Err(fail("found something else than an array"));
@@ -215,7 +218,10 @@ fn unhex(s: &str) -> Option<Vec<u8>> {
     if !s.len().is_multiple_of(2) || !s.is_ascii() {
         return None;
     }
-    (0..s.len()).step_by(2).map(|i| u8::from_str_radix(s.get(i..i + 2)?, 16).ok()).collect()
+    (0..s.len())
+        .step_by(2)
+        .map(|i| u8::from_str_radix(s.get(i..i + 2)?, 16).ok())
+        .collect()
 }
 
 #[cfg(test)]

@@ -20,28 +20,51 @@ pub(crate) fn classify(label: &str, error: &Sqlx) -> StoreError {
             } else if let Some(e) = db.try_downcast_ref::<PgDatabaseError>() {
                 postgres(label, e)
             } else {
-                StoreError::Other { label, message: db.message().to_owned() }
+                StoreError::Other {
+                    label,
+                    message: db.message().to_owned(),
+                }
             }
         }
-        Sqlx::Io(e) => StoreError::ConnectionLost { label, message: e.to_string() },
-        Sqlx::Tls(e) => StoreError::Tls { label, message: e.to_string() },
-        Sqlx::PoolTimedOut => StoreError::Timeout { label, message: "no connection became free".to_owned() },
-        Sqlx::PoolClosed | Sqlx::WorkerCrashed => {
-            StoreError::ConnectionLost { label, message: "the connection pool is closed".to_owned() }
-        }
+        Sqlx::Io(e) => StoreError::ConnectionLost {
+            label,
+            message: e.to_string(),
+        },
+        Sqlx::Tls(e) => StoreError::Tls {
+            label,
+            message: e.to_string(),
+        },
+        Sqlx::PoolTimedOut => StoreError::Timeout {
+            label,
+            message: "no connection became free".to_owned(),
+        },
+        Sqlx::PoolClosed | Sqlx::WorkerCrashed => StoreError::ConnectionLost {
+            label,
+            message: "the connection pool is closed".to_owned(),
+        },
         // A protocol error means that the stream of messages broke off or is not what a server sends.
-        Sqlx::Protocol(message) => StoreError::ConnectionLost { label, message: message.clone() },
-        Sqlx::ColumnDecode { index, source } => {
-            StoreError::Data { label, message: format!("the value of column {index} cannot be read: {source}") }
-        }
-        Sqlx::Encode(e) | Sqlx::Decode(e) => StoreError::Data { label, message: e.to_string() },
+        Sqlx::Protocol(message) => StoreError::ConnectionLost {
+            label,
+            message: message.clone(),
+        },
+        Sqlx::ColumnDecode { index, source } => StoreError::Data {
+            label,
+            message: format!("the value of column {index} cannot be read: {source}"),
+        },
+        Sqlx::Encode(e) | Sqlx::Decode(e) => StoreError::Data {
+            label,
+            message: e.to_string(),
+        },
         Sqlx::Configuration(_) => StoreError::Config {
             label,
             message: "the driver does not take them; check the URL and the CA certificate file".to_owned(),
         },
         other => {
             let cause = other.source().map(|s| format!(": {s}")).unwrap_or_default();
-            StoreError::Other { label, message: format!("{other}{cause}") }
+            StoreError::Other {
+                label,
+                message: format!("{other}{cause}"),
+            }
         }
     }
 }
@@ -68,7 +91,11 @@ fn mysql(label: String, number: u16, message: &str) -> StoreError {
         1044 | 1045 | 1049 | 1130 | 1251 | 1275 | 1524 | 1698 | 1862 => StoreError::Auth { label, message },
         1142 | 1143 | 1227 | 1370 | 1419 | 1290 => StoreError::Privilege { label, message },
         1146 | 1051 => StoreError::MissingTable { label, message },
-        1062 | 1586 | 1859 => StoreError::Duplicate { label, index: mysql_index(&message), message },
+        1062 | 1586 | 1859 => StoreError::Duplicate {
+            label,
+            index: mysql_index(&message),
+            message,
+        },
         1205 => StoreError::LockTimeout { label, message },
         1213 | 1614 => StoreError::Deadlock { label, message },
         // max_statement_time (MariaDB), max_execution_time (MySQL), query interrupted
@@ -83,8 +110,8 @@ fn mysql(label: String, number: u16, message: &str) -> StoreError {
             StoreError::Unavailable { label, message }
         }
         // null, too long, out of range, truncated, foreign keys, check, generated columns, charset, bad value
-        1048 | 1264 | 1265 | 1292 | 1364 | 1366 | 1406 | 1411 | 1451 | 1452 | 1690 | 1906 | 3819 | 4025 | 3105 | 3140
-        | 3141 | 3854 | 1216 | 1217 | 1367 | 1441 | 1644 => StoreError::Data { label, message },
+        1048 | 1264 | 1265 | 1292 | 1364 | 1366 | 1406 | 1411 | 1451 | 1452 | 1690 | 1906 | 3819 | 4025 | 3105
+        | 3140 | 3141 | 3854 | 1216 | 1217 | 1367 | 1441 | 1644 => StoreError::Data { label, message },
         _ => StoreError::Other { label, message },
     }
 }
@@ -106,9 +133,11 @@ fn postgres(label: String, error: &PgDatabaseError) -> StoreError {
         "28000" | "28P01" | "3D000" => StoreError::Auth { label, message },
         "42501" => StoreError::Privilege { label, message },
         "42P01" => StoreError::MissingTable { label, message },
-        "23505" => {
-            StoreError::Duplicate { label, index: error.constraint().unwrap_or("(not named)").to_owned(), message }
-        }
+        "23505" => StoreError::Duplicate {
+            label,
+            index: error.constraint().unwrap_or("(not named)").to_owned(),
+            message,
+        },
         "55P03" => StoreError::LockTimeout { label, message },
         "40P01" | "40001" => StoreError::Deadlock { label, message },
         "57014" => StoreError::Timeout { label, message },
@@ -143,15 +172,27 @@ mod tests {
         assert!(of(1213, "Deadlock").is_transient());
         assert!(of(1040, "Too many connections").is_transient());
         assert!(!of(1406, "Data too long").is_transient());
-        assert!(matches!(of(1644, "datamigration fence: shop/orders"), StoreError::Fenced { .. }));
-        assert!(matches!(of(1644, "some trigger of the application"), StoreError::Data { .. }));
+        assert!(matches!(
+            of(1644, "datamigration fence: shop/orders"),
+            StoreError::Fenced { .. }
+        ));
+        assert!(matches!(
+            of(1644, "some trigger of the application"),
+            StoreError::Data { .. }
+        ));
     }
 
     #[test]
     fn a_duplicate_names_its_index() {
         let e = of(1062, "Duplicate entry 'a for key 'b'' for key 'orders.email'");
-        assert!(matches!(e, StoreError::Duplicate { ref index, .. } if index == "email"), "{e}");
+        assert!(
+            matches!(e, StoreError::Duplicate { ref index, .. } if index == "email"),
+            "{e}"
+        );
         let e = of(1062, "Duplicate entry '1' for key 'PRIMARY'");
-        assert!(matches!(e, StoreError::Duplicate { ref index, .. } if index == "PRIMARY"), "{e}");
+        assert!(
+            matches!(e, StoreError::Duplicate { ref index, .. } if index == "PRIMARY"),
+            "{e}"
+        );
     }
 }

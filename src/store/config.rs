@@ -80,7 +80,10 @@ impl ConnectConfig {
     }
 
     pub(crate) fn parts(&self) -> Result<UrlParts, StoreError> {
-        let config = |message: &str| StoreError::Config { label: self.label.clone(), message: message.to_owned() };
+        let config = |message: &str| StoreError::Config {
+            label: self.label.clone(),
+            message: message.to_owned(),
+        };
         let shape = "expected mysql://USER:PASSWORD@HOST:PORT/DATABASE or postgres://USER:PASSWORD@HOST:PORT/DATABASE";
         let url = url::Url::parse(self.url.expose())
             .map_err(|e| config(&format!("the connection URL cannot be read ({e}); {shape}")))?;
@@ -90,7 +93,10 @@ impl ConnectConfig {
             _ => return Err(config(&format!("the connection URL has an unknown scheme; {shape}"))),
         };
         let decoded = |s: &str| percent_decode(s).ok_or_else(|| config("the connection URL has a broken % escape"));
-        let host = url.host_str().filter(|h| !h.is_empty()).ok_or_else(|| config(&format!("the connection URL names no host; {shape}")))?;
+        let host = url
+            .host_str()
+            .filter(|h| !h.is_empty())
+            .ok_or_else(|| config(&format!("the connection URL names no host; {shape}")))?;
         let database = decoded(url.path().trim_start_matches('/'))?;
         if database.is_empty() {
             return Err(config(&format!("the connection URL names no database; {shape}")));
@@ -158,12 +164,20 @@ impl Default for TxOptions {
 
 impl TxOptions {
     pub fn read_only() -> Self {
-        TxOptions { read_only: true, ..TxOptions::default() }
+        TxOptions {
+            read_only: true,
+            ..TxOptions::default()
+        }
     }
 
     /// Every wait of the transaction bounded by one duration: what a follower gets.
     pub fn bounded(most: Duration) -> Self {
-        TxOptions { lock_timeout: most, statement_timeout: Some(most), read_only: false, acquire_timeout: most }
+        TxOptions {
+            lock_timeout: most,
+            statement_timeout: Some(most),
+            read_only: false,
+            acquire_timeout: most,
+        }
     }
 }
 
@@ -186,16 +200,30 @@ mod tests {
     fn a_url_is_taken_apart() {
         let p = config("mysql://us%40er:p%2Fw@db.example:3307/shop").parts().unwrap();
         assert_eq!((p.engine, p.host.as_str(), p.port), (Engine::MySql, "db.example", 3307));
-        assert_eq!((p.user.as_str(), p.password.as_deref(), p.database.as_str()), ("us@er", Some("p/w"), "shop"));
+        assert_eq!(
+            (p.user.as_str(), p.password.as_deref(), p.database.as_str()),
+            ("us@er", Some("p/w"), "shop")
+        );
         let p = config("postgresql://u@[::1]/d").parts().unwrap();
-        assert_eq!((p.engine, p.host.as_str(), p.port, p.password), (Engine::Postgres, "::1", 5432, None));
+        assert_eq!(
+            (p.engine, p.host.as_str(), p.port, p.password),
+            (Engine::Postgres, "::1", 5432, None)
+        );
     }
 
     #[test]
     fn nothing_shows_the_password() {
-        for url in ["mysql://u:hunter2@h:99999/d", "redis://u:hunter2@h/d", "mysql://u:hunter2@h", "mysql://u:hunter2%zz@h/d", "hunter2"] {
+        for url in [
+            "mysql://u:hunter2@h:99999/d",
+            "redis://u:hunter2@h/d",
+            "mysql://u:hunter2@h",
+            "mysql://u:hunter2%zz@h/d",
+            "hunter2",
+        ] {
             let c = config(url);
-            let Err(e) = c.parts() else { panic!("a broken URL was taken") };
+            let Err(e) = c.parts() else {
+                panic!("a broken URL was taken")
+            };
             assert!(!format!("{e} {e:?} {c:?}").contains("hunter2"), "{e}");
             assert!(e.to_string().contains("source/main"), "{e}");
         }

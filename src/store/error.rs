@@ -22,7 +22,11 @@ pub enum StoreError {
     #[error("{label}: deadlock: {message}")]
     Deadlock { label: String, message: String },
     #[error("{label}: another row already has this value of unique index {index}: {message}")]
-    Duplicate { label: String, index: String, message: String },
+    Duplicate {
+        label: String,
+        index: String,
+        message: String,
+    },
     #[error("{label}: the table is fenced: {message}")]
     Fenced { label: String, message: String },
     #[error("{label}: {message}; create the table, or correct its name in the manifest")]

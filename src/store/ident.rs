@@ -21,7 +21,10 @@ impl Ident {
         };
         Err(StoreError::Data {
             label: "name".to_owned(),
-            message: format!("`{}` cannot be the name of a table or column: {problem}", name.escape_debug()),
+            message: format!(
+                "`{}` cannot be the name of a table or column: {problem}",
+                name.escape_debug()
+            ),
         })
     }
 

@@ -6,11 +6,14 @@ mod config;
 mod database;
 mod error;
 mod ident;
+mod introspect;
 mod mysql;
 mod postgres;
 mod rewrite;
+mod rowops;
 mod schema;
 mod side;
+mod sql;
 mod tx;
 
 pub use config::{ConnectConfig, Engine, SecretUrl, TlsMode, TxOptions};
@@ -18,7 +21,8 @@ pub use database::Database;
 pub use error::{CommitError, StoreError};
 pub use ident::Ident;
 pub use schema::{ColumnSchema, ForeignKey, KeyRequest, TableSchema, Trigger, UniqueKey};
-pub use side::{ColumnMapping, Direction, MappedColumn, PairProblem, TableMapping, TablePair, TableSide};
+pub use side::{ColumnMapping, MappedColumn, PairProblem, TableMapping, TablePair, TableSide};
+pub use sql::Lock;
 pub use tx::Tx;
 
 use std::time::Duration;

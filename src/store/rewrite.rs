@@ -39,11 +39,18 @@ pub(crate) fn to_postgres<'v>(sql: &str, binds: &'v [Value]) -> Result<(String, 
         out.push_str(&rest[..taken]);
         rest = &rest[taken..];
     }
-    if next == binds.len() { Ok((out, left)) } else { Err(count(sql, binds)) }
+    if next == binds.len() {
+        Ok((out, left))
+    } else {
+        Err(count(sql, binds))
+    }
 }
 
 fn count(sql: &str, binds: &[Value]) -> String {
-    format!("the statement `{sql}` has another number of placeholders than the {} values given", binds.len())
+    format!(
+        "the statement `{sql}` has another number of placeholders than the {} values given",
+        binds.len()
+    )
 }
 
 /// Length of the quoted text at the start, its quotes included; a doubled quote belongs to it.
@@ -63,7 +70,8 @@ fn dollar_quoted(rest: &str) -> Option<usize> {
     let close = rest[1..].find('$')? + 2;
     let tag = &rest[..close];
     let inner = &tag[1..tag.len() - 1];
-    let name = inner.chars().all(|c| c.is_alphanumeric() || c == '_') && !inner.starts_with(|c: char| c.is_ascii_digit());
+    let name =
+        inner.chars().all(|c| c.is_alphanumeric() || c == '_') && !inner.starts_with(|c: char| c.is_ascii_digit());
     if !name {
         return None;
     }
@@ -82,8 +90,14 @@ mod tests {
     fn placeholders_are_numbered_outside_literals() {
         let one = [Value::Int(1), Value::Int(2)];
         assert_eq!(rewritten("a = ? AND b = ?", &one), "a = $1 AND b = $2");
-        assert_eq!(rewritten("a = '?''?' AND \"b?\" = ? -- ?\n AND c = ? /* ? */", &one), "a = '?''?' AND \"b?\" = $1 -- ?\n AND c = $2 /* ? */");
-        assert_eq!(rewritten("a ?? 'k' AND b = $x$ ? $x$ AND é = ? + ?", &one), "a ? 'k' AND b = $x$ ? $x$ AND é = $1 + $2");
+        assert_eq!(
+            rewritten("a = '?''?' AND \"b?\" = ? -- ?\n AND c = ? /* ? */", &one),
+            "a = '?''?' AND \"b?\" = $1 -- ?\n AND c = $2 /* ? */"
+        );
+        assert_eq!(
+            rewritten("a ?? 'k' AND b = $x$ ? $x$ AND é = ? + ?", &one),
+            "a ? 'k' AND b = $x$ ? $x$ AND é = $1 + $2"
+        );
     }
 
     #[test]

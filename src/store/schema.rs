@@ -26,6 +26,7 @@ pub struct TableSchema {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools)] // independent facts of a catalogue, not states of a machine
 pub struct ColumnSchema {
     pub name: String,
     pub logical: LogicalType,
@@ -71,7 +72,9 @@ pub struct ForeignKey {
 impl ForeignKey {
     /// The database changes rows of this table by itself when the referenced one changes.
     pub fn writes_by_itself(&self) -> bool {
-        [&self.on_delete, &self.on_update].iter().any(|a| !matches!(a.as_str(), "NO ACTION" | "RESTRICT"))
+        [&self.on_delete, &self.on_update]
+            .iter()
+            .any(|a| !matches!(a.as_str(), "NO ACTION" | "RESTRICT"))
     }
 }
 

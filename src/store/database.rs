@@ -1,0 +1,223 @@
+//! `Database`: one pool of alike sessions; opens transactions.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, MySqlPool, PgPool};
+
+use super::classify::{classify, classify_connect};
+use super::mysql::Flavour;
+use super::tx::{Inner, Tx};
+use super::{ConnectConfig, Engine, Result, StoreError, TableSchema, TxOptions};
+use crate::rows::Value;
+
+/// How long the first contact may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A database; cloning it is cheap, clones share the pool.
+#[derive(Clone)]
+pub struct Database {
+    pool: Pool,
+    label: Arc<str>,
+    max_connections: u32,
+}
+
+#[derive(Clone)]
+pub(crate) enum Pool {
+    MySql {
+        pool: MySqlPool,
+        flavour: Arc<OnceLock<Flavour>>,
+        options: Box<sqlx::mysql::MySqlConnectOptions>,
+    },
+    Postgres {
+        pool: PgPool,
+        options: Box<sqlx::postgres::PgConnectOptions>,
+    },
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database")
+            .field("label", &self.label)
+            .field("engine", &self.engine())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// Connects once to say clearly what is wrong, if anything is.
+    pub async fn connect(config: &ConnectConfig) -> Result<Database> {
+        let database = Database::lazy(config)?;
+        database.ping().await?;
+        Ok(database)
+    }
+
+    /// Without a first contact: for a process that must start while this database is away.
+    pub fn lazy(config: &ConnectConfig) -> Result<Database> {
+        let parts = config.parts()?;
+        if let Some(ca) = &config.ca
+            && let Err(e) = std::fs::metadata(ca)
+        {
+            return Err(StoreError::Config {
+                label: config.label.clone(),
+                message: format!("the CA certificate file cannot be read: {e}"),
+            });
+        }
+        let pool = match parts.engine {
+            Engine::MySql => {
+                let options = super::mysql::options(config, &parts);
+                let (pool, flavour) = super::mysql::pool(config, options.clone());
+                Pool::MySql {
+                    pool,
+                    flavour,
+                    options: Box::new(options),
+                }
+            }
+            Engine::Postgres => {
+                let options = super::postgres::options(config, &parts);
+                Pool::Postgres {
+                    pool: super::postgres::pool(config, options.clone()),
+                    options: Box::new(options),
+                }
+            }
+        };
+        Ok(Database {
+            pool,
+            label: config.label.as_str().into(),
+            max_connections: config.max_connections.max(1),
+        })
+    }
+
+    pub fn engine(&self) -> Engine {
+        match self.pool {
+            Pool::MySql { .. } => Engine::MySql,
+            Pool::Postgres { .. } => Engine::Postgres,
+        }
+    }
+
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// A new connection, opened and closed: the clearest answer to "can it be reached".
+    pub async fn ping(&self) -> Result<()> {
+        let attempt = async {
+            match &self.pool {
+                Pool::MySql { options, .. } => super::mysql::try_connect(options).await,
+                Pool::Postgres { options, .. } => super::postgres::try_connect(options).await,
+            }
+        };
+        match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(classify_connect(&self.label, &e)),
+            Err(_) => Err(StoreError::Unreachable {
+                label: self.label.to_string(),
+                message: format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
+            }),
+        }
+    }
+
+    /// Opens a transaction. Connections that died in the pool (the server was restarted) are replaced: nothing was
+    /// sent over them that could be lost.
+    pub async fn begin(&self, options: TxOptions) -> Result<Tx> {
+        let within = options.acquire_timeout;
+        match tokio::time::timeout(within, self.begin_fresh(&options)).await {
+            Ok(result) => result,
+            Err(_) => Err(self.no_connection(within)),
+        }
+    }
+
+    async fn begin_fresh(&self, options: &TxOptions) -> Result<Tx> {
+        let mut stale = 0;
+        loop {
+            match self.begin_once(options).await {
+                Ok(inner) => return Ok(Tx::new(inner, self.label.clone(), *options)),
+                Err(e) => {
+                    let e = classify(&self.label, &e);
+                    // One attempt more than the pool can hold dead connections.
+                    if !matches!(e, StoreError::ConnectionLost { .. }) || stale > self.max_connections {
+                        return Err(match e {
+                            StoreError::ConnectionLost { label, message } => StoreError::Unreachable { label, message },
+                            other => other,
+                        });
+                    }
+                    stale += 1;
+                }
+            }
+        }
+    }
+
+    async fn begin_once(&self, options: &TxOptions) -> Result<Inner, sqlx::Error> {
+        match &self.pool {
+            Pool::MySql { pool, flavour, .. } => {
+                // The flavour is known once a connection was opened, which acquiring does.
+                let conn = pool.acquire().await?;
+                let sql = super::mysql::begin_sql(*flavour.get().unwrap_or(&Flavour::MariaDb), options);
+                sqlx::Transaction::begin(conn, Some(sqlx::SqlSafeStr::into_sql_str(AssertSqlSafe(sql))))
+                    .await
+                    .map(Inner::MySql)
+            }
+            Pool::Postgres { pool, .. } => pool
+                .begin_with(AssertSqlSafe(super::postgres::begin_sql(options)))
+                .await
+                .map(Inner::Postgres),
+        }
+    }
+
+    fn no_connection(&self, within: Duration) -> StoreError {
+        let (size, idle) = match &self.pool {
+            Pool::MySql { pool, .. } => (pool.size(), pool.num_idle()),
+            Pool::Postgres { pool, .. } => (pool.size(), pool.num_idle()),
+        };
+        let label = self.label.to_string();
+        if size >= self.max_connections && idle == 0 {
+            let message = format!("all {size} connections were busy for {} ms", within.as_millis());
+            StoreError::Timeout { label, message }
+        } else {
+            StoreError::Unreachable {
+                label,
+                message: format!("no answer within {} ms", within.as_millis()),
+            }
+        }
+    }
+
+    /// The database's own clock: canonical UTC with 6 digits.
+    pub async fn clock(&self) -> Result<String> {
+        let mut tx = self.begin(TxOptions::read_only()).await?;
+        let now = tx.clock().await?;
+        tx.rollback().await;
+        Ok(now)
+    }
+
+    /// The table's shape; `None` when there is no such table (views are none).
+    pub async fn table(&self, name: &str) -> Result<Option<TableSchema>> {
+        let mut tx = self.begin(TxOptions::read_only()).await?;
+        let schema = tx.table(name).await?;
+        tx.rollback().await;
+        Ok(schema)
+    }
+
+    /// One statement in a transaction of its own, committed.
+    pub async fn execute(&self, sql: &str, binds: &[Value]) -> Result<u64> {
+        let mut tx = self.begin(TxOptions::default()).await?;
+        let affected = tx.execute(sql, binds).await?;
+        tx.commit().await.map_err(super::CommitError::into_inner)?;
+        Ok(affected)
+    }
+
+    /// One query in a transaction of its own.
+    pub async fn query(&self, sql: &str, binds: &[Value]) -> Result<Vec<Vec<Value>>> {
+        let mut tx = self.begin(TxOptions::read_only()).await?;
+        let rows = tx.query(sql, binds).await?;
+        tx.rollback().await;
+        Ok(rows)
+    }
+
+    /// Closes the pool; transactions under way are finished first.
+    pub async fn close(&self) {
+        match &self.pool {
+            Pool::MySql { pool, .. } => pool.close().await,
+            Pool::Postgres { pool, .. } => pool.close().await,
+        }
+    }
+}

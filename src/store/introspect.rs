@@ -1,0 +1,17 @@
+//! Reading a table's shape from the server's own catalogue.
+
+use super::{Engine, Result, TableSchema, Tx};
+
+mod cells;
+mod mysql;
+mod postgres;
+
+impl Tx {
+    /// The table's shape; `None` when there is no such table in the current database or schema (views are none).
+    pub async fn table(&mut self, name: &str) -> Result<Option<TableSchema>> {
+        match self.engine() {
+            Engine::MySql => mysql::table(self, name).await,
+            Engine::Postgres => postgres::table(self, name).await,
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! MySQL's and MariaDB's catalogue: `information_schema`, for the connection's own database.
+
+use crate::rows::{LogicalType, Value};
+use crate::store::classify::FENCE_MARK;
+use crate::store::{ColumnSchema, Engine, ForeignKey, Result, TableSchema, Trigger, Tx, UniqueKey};
+
+use super::cells::{flag, number, optional, text};
+
+pub(super) async fn table(tx: &mut Tx, name: &str) -> Result<Option<TableSchema>> {
+    let name_bind = [Value::text(name)];
+    let found = tx
+        .query(
+            "SELECT CAST(table_name AS CHAR), CAST(engine AS CHAR), COALESCE(table_rows, 0), CAST(VERSION() AS CHAR)
+             FROM information_schema.tables
+             WHERE table_schema = DATABASE() AND table_name = ? AND table_type = 'BASE TABLE'",
+            &name_bind,
+        )
+        .await?;
+    let Some(found) = found.first() else { return Ok(None) };
+    let mariadb = text(found, 3).contains("MariaDB");
+
+    let json = if mariadb {
+        json_columns(tx, name).await?
+    } else {
+        Vec::new()
+    };
+    let rows = tx
+        .query(
+            "SELECT CAST(column_name AS CHAR), CAST(data_type AS CHAR), CAST(column_type AS CHAR), is_nullable = 'YES',
+                    CAST(column_default AS CHAR), CAST(extra AS CHAR), CAST(collation_name AS CHAR),
+                    character_maximum_length, numeric_precision, numeric_scale, datetime_precision
+             FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? ORDER BY ordinal_position",
+            &name_bind,
+        )
+        .await?;
+    let columns: Vec<ColumnSchema> = rows.iter().map(|r| column(r, &json)).collect();
+
+    let (unique_keys, indexed_first) = indexes(tx, name, &columns).await?;
+    Ok(Some(TableSchema {
+        name: text(found, 0),
+        engine: Engine::MySql,
+        primary_key: unique_keys
+            .iter()
+            .find(|k| k.primary)
+            .map(|k| k.columns.clone())
+            .unwrap_or_default(),
+        columns,
+        unique_keys,
+        foreign_keys: foreign_keys(tx, name).await?,
+        triggers: triggers(tx, name).await?,
+        estimated_rows: number(found, 2).unsigned_abs(),
+        storage_engine: optional(found, 1),
+        indexed_first,
+    }))
+}
+
+fn column(r: &[Value], json: &[String]) -> ColumnSchema {
+    let (name, data_type, native) = (text(r, 0), text(r, 1).to_lowercase(), text(r, 2));
+    let extra = text(r, 5).to_uppercase();
+    let nullable = flag(r, 3);
+    // MariaDB writes a missing default of a nullable column as the word NULL.
+    let default = optional(r, 4).filter(|d| !(nullable && d == "NULL"));
+    let logical = if json.contains(&name) {
+        LogicalType::Json
+    } else {
+        logical(&data_type, &native.to_lowercase(), r)
+    };
+    ColumnSchema {
+        logical,
+        nullable,
+        default,
+        generated: extra.contains("GENERATED") && !extra.contains("DEFAULT_GENERATED"),
+        auto_increment: extra.contains("AUTO_INCREMENT"),
+        identity_always: false,
+        sequence: None,
+        on_update_now: extra.contains("ON UPDATE CURRENT_TIMESTAMP"),
+        collation: optional(r, 6),
+        name,
+        native,
+    }
+}
+
+fn logical(data_type: &str, native: &str, r: &[Value]) -> LogicalType {
+    let unsigned = native.contains("unsigned");
+    let digits = u8::try_from(number(r, 10)).unwrap_or(0);
+    let int = |bits| LogicalType::Int { bits, unsigned };
+    match data_type {
+        "tinyint" if native.starts_with("tinyint(1)") && !unsigned => LogicalType::Bool,
+        "tinyint" => int(8),
+        "smallint" => int(16),
+        "mediumint" => int(24),
+        "int" => int(32),
+        "bigint" => int(64),
+        "year" => LogicalType::Int {
+            bits: 16,
+            unsigned: true,
+        },
+        "bit" if native == "bit(1)" => LogicalType::Bool,
+        "bit" => LogicalType::Int {
+            bits: 64,
+            unsigned: true,
+        },
+        "float" => LogicalType::Float32,
+        "double" => LogicalType::Float64,
+        "decimal" => LogicalType::Decimal {
+            precision: u16::try_from(number(r, 8)).unwrap_or(65),
+            scale: u16::try_from(number(r, 9)).unwrap_or(0),
+        },
+        "char" | "varchar" => LogicalType::Text {
+            max: u64::try_from(number(r, 7)).ok(),
+        },
+        // Their limits are in bytes; a character is at most four of them.
+        "tinytext" => LogicalType::Text { max: Some(63) },
+        "text" => LogicalType::Text { max: Some(16_383) },
+        "mediumtext" | "longtext" | "set" => LogicalType::Text { max: None },
+        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => LogicalType::Bytes,
+        "date" => LogicalType::Date,
+        "time" => LogicalType::Time,
+        "datetime" => LogicalType::Timestamp { utc: false, digits },
+        "timestamp" => LogicalType::Timestamp { utc: true, digits },
+        "json" => LogicalType::Json,
+        "uuid" => LogicalType::Uuid,
+        "enum" => LogicalType::Enum,
+        _ => LogicalType::Other(native.to_owned()),
+    }
+}
+
+/// MariaDB's JSON is a longtext with the check `json_valid(column)`.
+async fn json_columns(tx: &mut Tx, name: &str) -> Result<Vec<String>> {
+    let rows = tx
+        .query(
+            "SELECT CAST(check_clause AS CHAR) FROM information_schema.check_constraints
+             WHERE constraint_schema = DATABASE() AND table_name = ?",
+            &[Value::text(name)],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .filter_map(|r| {
+            let clause = text(r, 0);
+            let inner = clause
+                .trim()
+                .strip_prefix("json_valid(`")?
+                .strip_suffix("`)")?
+                .replace("``", "`");
+            Some(inner)
+        })
+        .collect())
+}
+
+async fn indexes(tx: &mut Tx, name: &str, columns: &[ColumnSchema]) -> Result<(Vec<UniqueKey>, Vec<String>)> {
+    let rows = tx
+        .query(
+            "SELECT CAST(index_name AS CHAR), CAST(column_name AS CHAR), non_unique = 0, sub_part IS NOT NULL
+             FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = ?
+             ORDER BY index_name, seq_in_index",
+            &[Value::text(name)],
+        )
+        .await?;
+    let mut keys: Vec<UniqueKey> = Vec::new();
+    let mut first = Vec::new();
+    let mut previous = String::new();
+    for r in &rows {
+        let index = text(r, 0);
+        let column = optional(r, 1);
+        if index != previous {
+            first.extend(column.clone());
+            previous.clone_from(&index);
+        }
+        if !flag(r, 2) {
+            continue;
+        }
+        let whole = !flag(r, 3);
+        let not_null = column
+            .as_ref()
+            .is_some_and(|c| columns.iter().any(|k| k.name == *c && !k.nullable));
+        if keys.last().is_none_or(|k| k.name != index) {
+            keys.push(UniqueKey {
+                primary: index == "PRIMARY",
+                name: index,
+                columns: Vec::new(),
+                identifies: true,
+            });
+        }
+        if let Some(key) = keys.last_mut() {
+            key.identifies &= whole && not_null;
+            key.columns.extend(column);
+        }
+    }
+    Ok((keys, first))
+}
+
+async fn foreign_keys(tx: &mut Tx, name: &str) -> Result<Vec<ForeignKey>> {
+    let rows = tx
+        .query(
+            "SELECT CAST(r.constraint_name AS CHAR), CAST(k.column_name AS CHAR), CAST(k.referenced_table_name AS CHAR),
+                    CAST(k.referenced_column_name AS CHAR), CAST(r.delete_rule AS CHAR), CAST(r.update_rule AS CHAR)
+             FROM information_schema.referential_constraints r
+             JOIN information_schema.key_column_usage k
+               ON k.constraint_schema = r.constraint_schema AND k.constraint_name = r.constraint_name AND k.table_name = r.table_name
+             WHERE r.constraint_schema = DATABASE() AND r.table_name = ?
+             ORDER BY r.constraint_name, k.ordinal_position",
+            &[Value::text(name)],
+        )
+        .await?;
+    let mut keys: Vec<ForeignKey> = Vec::new();
+    for r in &rows {
+        let constraint = text(r, 0);
+        if keys.last().is_none_or(|k| k.name != constraint) {
+            keys.push(ForeignKey {
+                name: constraint,
+                columns: Vec::new(),
+                referenced_table: text(r, 2),
+                referenced_columns: Vec::new(),
+                on_delete: text(r, 4),
+                on_update: text(r, 5),
+            });
+        }
+        if let Some(key) = keys.last_mut() {
+            key.columns.push(text(r, 1));
+            key.referenced_columns.push(text(r, 3));
+        }
+    }
+    Ok(keys)
+}
+
+async fn triggers(tx: &mut Tx, name: &str) -> Result<Vec<Trigger>> {
+    let rows = tx
+        .query(
+            "SELECT CAST(trigger_name AS CHAR), CAST(action_timing AS CHAR), CAST(event_manipulation AS CHAR), CAST(action_statement AS CHAR)
+             FROM information_schema.triggers
+             WHERE event_object_schema = DATABASE() AND event_object_table = ? ORDER BY trigger_name",
+            &[Value::text(name)],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|r| Trigger {
+            name: text(r, 0),
+            event: format!("{} {}", text(r, 1), text(r, 2)),
+            row_level: true,
+            fence: text(r, 3).contains(FENCE_MARK),
+        })
+        .collect())
+}

@@ -1,0 +1,397 @@
+//! The SQL of the row operations, built once for both engines: pure text and typed binds, no connection.
+//! Engines differ in quoting, placeholders, upsert, lock and clock; each difference is one small function here.
+
+use std::borrow::Cow;
+
+use sqlx::mysql::MySqlArguments;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{MySql, Postgres};
+
+use super::{Engine, MappedColumn, TableSide};
+use crate::rows::{Key, LogicalType, Row, Value, canonical};
+
+/// How rows are locked while they are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    None,
+    Share,
+    Update,
+    /// PostgreSQL's FOR NO KEY UPDATE, which foreign keys of other tables do not wait for; elsewhere `Update`.
+    NoKeyUpdate,
+}
+
+/// The driver's type of a bound value: by column, never by value, so that a statement means one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wire {
+    Int,
+    Float,
+    Text,
+    Bytes,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bind {
+    pub value: Value,
+    pub wire: Wire,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Statement {
+    pub sql: String,
+    pub binds: Vec<Bind>,
+}
+
+impl Bind {
+    pub fn to_mysql<'q>(query: Query<'q, MySql, MySqlArguments>, bind: &Bind) -> Query<'q, MySql, MySqlArguments> {
+        super::mysql::bind(query, &bind.value)
+    }
+
+    pub fn to_postgres<'q>(query: Query<'q, Postgres, PgArguments>, bind: &Bind) -> Query<'q, Postgres, PgArguments> {
+        match (bind.wire, &bind.value) {
+            (Wire::Int, Value::Int(n)) => query.bind(*n),
+            (Wire::Int, _) => query.bind(None::<i64>),
+            (Wire::Float, Value::Float(x)) => query.bind(*x),
+            (Wire::Float, _) => query.bind(None::<f64>),
+            (Wire::Bytes | Wire::Text, Value::Bytes(b)) => query.bind(b.clone()),
+            (Wire::Bytes, _) => query.bind(None::<Vec<u8>>),
+            (Wire::Text, Value::Null) => query.bind(None::<String>),
+            (Wire::Text, Value::Int(n)) => query.bind(n.to_string()),
+            (Wire::Text, Value::UInt(n)) => query.bind(n.to_string()),
+            (Wire::Text, Value::Float(x)) => query.bind(x.to_string()),
+            (Wire::Text, Value::Text(s)) => query.bind(s.clone()),
+        }
+    }
+}
+
+/// Text of a statement under way.
+pub(crate) struct Sql<'t> {
+    side: &'t TableSide,
+    pub text: String,
+    binds: Vec<Bind>,
+}
+
+impl<'t> Sql<'t> {
+    pub fn new(side: &'t TableSide) -> Self {
+        Sql {
+            side,
+            text: String::new(),
+            binds: Vec::new(),
+        }
+    }
+
+    pub fn finish(self) -> Statement {
+        Statement {
+            sql: self.text,
+            binds: self.binds,
+        }
+    }
+
+    pub fn push(&mut self, text: &str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    pub fn table(&mut self) -> &mut Self {
+        self.text.push_str(&self.side.table.quoted(self.side.engine));
+        self
+    }
+
+    pub fn column(&mut self, i: usize) -> &mut Self {
+        let quoted = self.quoted(i);
+        self.push(&quoted)
+    }
+
+    pub fn quoted(&self, i: usize) -> String {
+        self.side.columns[i].name.quoted(self.side.engine)
+    }
+
+    pub fn list<T>(
+        &mut self,
+        items: impl IntoIterator<Item = T>,
+        between: &str,
+        mut each: impl FnMut(&mut Self, T),
+    ) -> &mut Self {
+        for (n, item) in items.into_iter().enumerate() {
+            if n > 0 {
+                self.push(between);
+            }
+            each(self, item);
+        }
+        self
+    }
+
+    /// A value to compare column `i` with, typed as that column so that the index serves and large numbers are exact.
+    pub fn bind(&mut self, i: usize, value: &Value) -> Result<&mut Self, String> {
+        self.parameter(i, value, true)
+    }
+
+    /// A value to put into column `i`: the assignment converts it, and in strict mode refuses what it cannot.
+    pub fn assign(&mut self, i: usize, value: &Value) -> Result<&mut Self, String> {
+        self.parameter(i, value, false)
+    }
+
+    fn parameter(&mut self, i: usize, value: &Value, compared: bool) -> Result<&mut Self, String> {
+        let column = &self.side.columns[i];
+        let value = sendable(self.side.engine, column, value).map_err(|why| {
+            format!(
+                "the value for column {}.{} cannot be held: {why}",
+                self.side.table.as_str(),
+                column.name.as_str()
+            )
+        })?;
+        let wire = wire(self.side.engine, &column.logical);
+        self.binds.push(Bind { value, wire });
+        match self.side.engine {
+            Engine::MySql if compared => {
+                let parameter = mysql_comparand(&column.logical);
+                self.push(&parameter)
+            }
+            Engine::MySql => self.push("?"),
+            Engine::Postgres => {
+                let parameter = format!("CAST(${} AS {})", self.binds.len(), postgres_cast(column));
+                self.push(&parameter)
+            }
+        };
+        Ok(self)
+    }
+
+    /// The mapped columns, rendered so that the driver reads each exactly.
+    pub fn select_list(&mut self) -> &mut Self {
+        let side = self.side;
+        self.list(&side.columns, ", ", |sql, column| {
+            let text = rendered(side.engine, column);
+            sql.push(&text);
+        })
+    }
+
+    pub fn key_list(&mut self) -> &mut Self {
+        let side = self.side;
+        self.list(side.key_columns(), ", ", |sql, column| {
+            let text = rendered(side.engine, column);
+            sql.push(&text);
+        })
+    }
+
+    pub fn order_by_key(&mut self, descending: bool) -> &mut Self {
+        let side = self.side;
+        self.push(" ORDER BY ");
+        self.list(&side.key, ", ", |sql, &i| {
+            sql.column(i);
+            if descending {
+                sql.push(" DESC");
+            }
+        })
+    }
+
+    pub fn key_equals(&mut self, key: &Key) -> Result<&mut Self, String> {
+        let side = self.side;
+        self.key_arity(key)?;
+        for (n, (&i, value)) in side.key.iter().zip(&key.0).enumerate() {
+            self.push(if n > 0 { " AND " } else { "" })
+                .column(i)
+                .push(" = ")
+                .bind(i, value)?;
+        }
+        Ok(self)
+    }
+
+    /// `key IN (…)`, spelled so that both planners take the key's index.
+    pub fn key_in(&mut self, keys: &[Key]) -> Result<&mut Self, String> {
+        let side = self.side;
+        if let [i] = side.key[..] {
+            self.column(i).push(" IN (");
+            for (n, key) in keys.iter().enumerate() {
+                self.key_arity(key)?;
+                self.push(if n > 0 { ", " } else { "" }).bind(i, &key.0[0])?;
+            }
+            self.push(")");
+        } else {
+            self.push("(");
+            for (n, key) in keys.iter().enumerate() {
+                self.push(if n > 0 { " OR (" } else { "(" }).key_equals(key)?.push(")");
+            }
+            self.push(")");
+        }
+        Ok(self)
+    }
+
+    /// Key after (`>`) or up to (`<=`) this one, in the database's own order of the key.
+    pub fn key_beyond(&mut self, key: &Key, beyond: Beyond) -> Result<&mut Self, String> {
+        let side = self.side;
+        self.key_arity(key)?;
+        if self.side.engine == Engine::Postgres || side.key.len() == 1 {
+            // PostgreSQL reads a row comparison off the index; MySQL does not.
+            let many = side.key.len() > 1;
+            self.push(if many { "(" } else { "" });
+            self.list(&side.key, ", ", |sql, &i| {
+                sql.column(i);
+            });
+            self.push(if many { ") " } else { " " })
+                .push(beyond.last())
+                .push(if many { " (" } else { " " });
+            for (n, (&i, value)) in side.key.iter().zip(&key.0).enumerate() {
+                self.push(if n > 0 { ", " } else { "" }).bind(i, value)?;
+            }
+            self.push(if many { ")" } else { "" });
+            return Ok(self);
+        }
+        // a >= ? AND (a > ? OR (a = ? AND (b > ? …))): the first part alone bounds the range of the index.
+        self.push("(")
+            .column(side.key[0])
+            .push(beyond.bound())
+            .bind(side.key[0], &key.0[0])?
+            .push(" AND ");
+        let last = side.key.len() - 1;
+        for (n, (&i, value)) in side.key.iter().zip(&key.0).enumerate() {
+            if n == last {
+                self.column(i).push(" ").push(beyond.last()).push(" ").bind(i, value)?;
+            } else {
+                self.push("(").column(i).push(beyond.strict()).bind(i, value)?;
+                self.push(" OR (").column(i).push(" = ").bind(i, value)?.push(" AND ");
+            }
+        }
+        self.push(&"))".repeat(last)).push(")");
+        Ok(self)
+    }
+
+    pub fn filter(&mut self) -> &mut Self {
+        if let Some(filter) = self.side.filter.as_deref() {
+            let filter = format!(" AND ({filter})");
+            self.push(&filter);
+        }
+        self
+    }
+
+    fn key_arity(&self, key: &Key) -> Result<(), String> {
+        if key.0.len() == self.side.key.len() {
+            Ok(())
+        } else {
+            Err(format!(
+                "the key {key} has {} values, the key of {} has {}",
+                key.0.len(),
+                self.side.table.as_str(),
+                self.side.key.len()
+            ))
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beyond {
+    After,
+    UpTo,
+}
+
+impl Beyond {
+    fn last(self) -> &'static str {
+        if self == Beyond::After { ">" } else { "<=" }
+    }
+
+    fn strict(self) -> &'static str {
+        if self == Beyond::After { " > " } else { " < " }
+    }
+
+    fn bound(self) -> &'static str {
+        if self == Beyond::After { " >= " } else { " <= " }
+    }
+}
+
+fn wire(engine: Engine, logical: &LogicalType) -> Wire {
+    match (engine, logical) {
+        // An unsigned 64-bit number has no integer type in PostgreSQL; booleans are cast from '0' and '1'.
+        (
+            Engine::Postgres,
+            LogicalType::Int {
+                bits: 64,
+                unsigned: true,
+            }
+            | LogicalType::Bool,
+        ) => Wire::Text,
+        (_, LogicalType::Int { .. } | LogicalType::Bool) => Wire::Int,
+        (_, LogicalType::Float32 | LogicalType::Float64) => Wire::Float,
+        (_, LogicalType::Bytes) => Wire::Bytes,
+        _ => Wire::Text,
+    }
+}
+
+fn mysql_comparand(logical: &LogicalType) -> Cow<'static, str> {
+    match logical {
+        // Compared as what they are: a text compared with a number would be compared as a float.
+        LogicalType::Decimal { scale, .. } => format!("CAST(? AS DECIMAL(65,{scale}))").into(),
+        LogicalType::Timestamp { .. } => "CAST(? AS DATETIME(6))".into(),
+        LogicalType::Date => "CAST(? AS DATE)".into(),
+        LogicalType::Time => "CAST(? AS TIME(6))".into(),
+        _ => "?".into(),
+    }
+}
+
+/// The type of the CAST around a PostgreSQL parameter. Lengths are left away: a cast would cut in silence where an
+/// assignment refuses.
+fn postgres_cast(column: &MappedColumn) -> &str {
+    match column.logical {
+        LogicalType::Text { .. } if column.native != "citext" => "text",
+        LogicalType::Decimal { .. } => "numeric",
+        LogicalType::Timestamp { utc: true, .. } => "timestamptz",
+        LogicalType::Timestamp { utc: false, .. } => "timestamp",
+        LogicalType::Time => "time",
+        _ => &column.native,
+    }
+}
+
+/// A column in a select list, as a type whose wire form loses nothing.
+pub(crate) fn rendered(engine: Engine, column: &MappedColumn) -> String {
+    let name = column.name.quoted(engine);
+    match (engine, &column.logical) {
+        (_, LogicalType::Float32 | LogicalType::Float64 | LogicalType::Bytes)
+        | (Engine::MySql, LogicalType::Text { .. } | LogicalType::Enum)
+        | (Engine::Postgres, LogicalType::Bool) => name,
+        (Engine::MySql, LogicalType::Int { unsigned: true, .. }) => format!("CAST({name} AS UNSIGNED)"),
+        (Engine::MySql, LogicalType::Int { .. } | LogicalType::Bool) => format!("CAST({name} AS SIGNED)"),
+        (Engine::MySql, _) => format!("CAST({name} AS CHAR)"),
+        (Engine::Postgres, LogicalType::Int { .. }) => format!("{name}::bigint"),
+        (Engine::Postgres, _) => format!("{name}::text"),
+    }
+}
+
+/// The value as it is bound, if the column holds it exactly.
+fn sendable(engine: Engine, column: &MappedColumn, value: &Value) -> Result<Value, String> {
+    use LogicalType as T;
+
+    canonical::fits(&column.logical, value)?;
+    if let (Engine::MySql, Value::Float(x)) = (engine, value)
+        && !x.is_finite()
+    {
+        return Err(format!("{x} is no number to MySQL"));
+    }
+    match (&column.logical, value) {
+        (T::Int { .. } | T::Bool, Value::Text(_)) => canonical::canonical(
+            &T::Int {
+                bits: 64,
+                unsigned: false,
+            },
+            value.clone(),
+        ),
+        (T::Decimal { .. }, Value::Int(n)) => Ok(Value::Text(n.to_string())),
+        (T::Decimal { .. }, Value::UInt(n)) => Ok(Value::Text(n.to_string())),
+        (T::Float32 | T::Float64 | T::Bytes, Value::Text(_)) => Err(format!("a text was given for {}", column.logical)),
+        (_, Value::Null | Value::Text(_))
+        | (T::Int { .. } | T::Bool, Value::Int(_) | Value::UInt(_))
+        | (T::Float32 | T::Float64, Value::Float(_))
+        | (T::Bytes, Value::Bytes(_)) => Ok(value.clone()),
+        (logical, _) => Err(format!("a value of another kind was given for a {logical}")),
+    }
+}
+
+/// Checks that rows have the pair's shape.
+pub(crate) fn check_rows(side: &TableSide, rows: &[Row]) -> Result<(), String> {
+    match rows.iter().find(|r| r.values.len() != side.columns.len()) {
+        Some(r) => Err(format!(
+            "a row of {} values was given for the {} mapped columns of {}",
+            r.values.len(),
+            side.columns.len(),
+            side.table.as_str()
+        )),
+        None => Ok(()),
+    }
+}
