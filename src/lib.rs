@@ -3,6 +3,7 @@
 #[cfg(feature = "operator")]
 pub mod api;
 /// Values, keys, rows and logical types: pure data vocabulary.
+pub mod control;
 pub mod rows;
 /// The databases: sessions, schemas, row operations, fences.
 pub mod store;

@@ -1,0 +1,27 @@
+//! The control tables: what a migration keeps in its databases themselves. The control row (epochs and journal) is what
+//! makes safety independent of Kubernetes; instances, queue and deletes are what applications and workers tell each other.
+//!
+//! Used by workers and by the dual-write library alike, always on a [`Tx`] of the caller, so that every row written here
+//! commits or vanishes with the rows it speaks of. All times are the database's own clock, UTC, six digits.
+
+mod control_row;
+mod ddl;
+mod error;
+mod instances;
+mod keys;
+mod sql;
+mod watermark;
+
+pub use control_row::{
+    Archived, Claim, Control, acknowledge_epoch, acknowledge_epoch_here, check_instance, check_worker, claim_tables,
+    journal, raise, record_archived, record_fenced, record_intent, table_owner,
+};
+pub use ddl::{SCHEMA_VERSION, create, exists, tables};
+pub use error::ControlError;
+pub use instances::{Instance, SeenInstance, forget_instance, heartbeat, instances};
+pub use keys::{
+    DeadLetter, Deleted, Queued, attempt_failed, bury, dequeue, enqueue, forget_deletes, queue_depth, queued,
+    record_deletes, recorded_deletes,
+};
+pub use sql::{clock, now, parse_clock};
+pub use watermark::{advance as advance_watermark, read as watermark};
