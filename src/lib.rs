@@ -8,3 +8,5 @@ pub mod rows;
 /// The databases: sessions, schemas, row operations, fences.
 pub mod store;
 pub mod words;
+#[cfg(feature = "operator")]
+pub mod workers;

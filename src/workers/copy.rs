@@ -1,0 +1,428 @@
+//! Copies one table from base to follower: key ranges claimed in the follower, batches read without locks and put
+//! guarded, each batch's progress in the same transaction as its rows. What cannot be put is set aside with its reason.
+
+use super::chunks::{Chunk, ChunkSet, Claim, Totals};
+use super::context::TaskContext;
+use super::error::WorkError;
+use super::pace::{BatchSize, RowRate, Waits};
+use super::rejects::{self, Reject};
+use super::work::{Work, short};
+use crate::rows::{Key, Row};
+use crate::store::{StoreError, TxOptions};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use std::time::{Duration, Instant};
+
+/// Half of what the application's library waits for its second write by default.
+const BATCH_TARGET: Duration = Duration::from_millis(125);
+/// No transaction of a batch may last longer: the server ends its statement.
+const BATCH_MOST: Duration = Duration::from_millis(250);
+/// Rows in one statement at most.
+const BATCH_ROWS: u32 = 1_000;
+/// Rows in a chunk: the unit that is claimed.
+const CHUNK_ROWS: u32 = 20_000;
+/// How often progress is read and reported.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
+/// Copies the task's table to its end.
+pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
+    let work = Work::open(context).await?;
+    let copy = Copy {
+        chunks: ChunkSet {
+            migration: work.migration_id(),
+            uid: context.migration.uid.clone(),
+            table: work.table().name.clone(),
+            round: context.task.round,
+        },
+        rate: RowRate::new(context.migration.copy.rows_per_second),
+        work,
+    };
+    copy.run().await
+}
+
+struct Copy {
+    work: Work,
+    chunks: ChunkSet,
+    rate: RowRate,
+}
+
+impl Copy {
+    async fn run(&self) -> Result<(), WorkError> {
+        let context = &self.work.ctx;
+        context
+            .retry(async || {
+                let mut tx = self.work.begin_follower(TxOptions::default()).await?;
+                self.chunks.forget_earlier_rounds(&mut tx).await?;
+                Ok(tx.commit().await?)
+            })
+            .await?;
+        let estimate = self.work.base_estimate();
+        self.report(estimate).await?;
+
+        // The lanes share this task: the databases work in parallel, which is where the time goes.
+        let mut lanes: FuturesUnordered<_> = (0..context.migration.copy.parallelism.max(1))
+            .map(|number| self.lane(number))
+            .collect();
+        let mut tick = tokio::time::interval(PROGRESS_EVERY);
+        loop {
+            tokio::select! {
+                lane = lanes.next() => match lane {
+                    None => break,
+                    // The first failure ends the others: what they lose is at most an open transaction each.
+                    Some(ended) => ended?,
+                },
+                _ = tick.tick() => {
+                    self.report(estimate).await?;
+                }
+            }
+        }
+        drop(lanes);
+        let totals = self.report(estimate).await?;
+        if !totals.divided || totals.done != totals.chunks {
+            // A follower that failed over to a replica without its last transactions.
+            return Err(WorkError::Waiting {
+                reason: "CheckpointLost",
+                message: format!(
+                    "every chunk of table {} was copied, but only {} of {} are recorded as done: the follower lost committed \
+                     progress (a failover?); the copy goes on from what is recorded",
+                    self.chunks.table, totals.done, totals.chunks
+                ),
+            });
+        }
+        self.settle_rejects().await
+    }
+
+    /// Reads the recorded progress and reports it.
+    async fn report(&self, estimate: u64) -> Result<Totals, WorkError> {
+        let context = &self.work.ctx;
+        let totals = context
+            .retry(async || {
+                let mut tx = self.work.begin_plain(self.work.follower()).await?;
+                let totals = self.chunks.totals(&mut tx).await?;
+                tx.rollback().await;
+                Ok(totals)
+            })
+            .await?;
+        context.status.note(|status| {
+            let progress = status.progress.get_or_insert_default();
+            progress.rows = totals.rows.unsigned_abs();
+            progress.chunks = totals.chunks.unsigned_abs();
+            progress.chunks_done = totals.done.unsigned_abs();
+            let finished = totals.divided && totals.done == totals.chunks;
+            progress.rows_total = if finished {
+                progress.rows
+            } else {
+                estimate.max(progress.rows)
+            };
+        });
+        context.status.publish_after(PROGRESS_EVERY / 2).await;
+        Ok(totals)
+    }
+
+    /// One connection's work: claim, copy, again, until every range is done.
+    async fn lane(&self, number: u32) -> Result<(), WorkError> {
+        let context = &self.work.ctx;
+        let owner = format!("{}#{number}", context.owner);
+        // The same rows may be read again after a batch that was too large; a batch must fit into a second's share.
+        let most = context
+            .migration
+            .copy
+            .rows_per_second
+            .map_or(BATCH_ROWS, |rate| rate.clamp(1, BATCH_ROWS));
+        let mut size = BatchSize::new(most, BATCH_TARGET);
+        loop {
+            match context.retry(async || self.claim(&owner).await).await? {
+                Some(Claim::Chunk(chunk)) => match self.copy_chunk(chunk, &owner, &mut size).await {
+                    // Whoever holds it now goes on from its progress.
+                    Err(WorkError::ClaimLost(message)) => tracing::info!(message, "claim lost"),
+                    other => other?,
+                },
+                Some(Claim::AllDone) => return Ok(()),
+                // The holders may die: look again, so that their ranges are not left behind.
+                Some(Claim::Busy) => context.pause(Duration::from_millis(200)).await?,
+                Some(Claim::Extend { .. }) | None => {}
+            }
+        }
+    }
+
+    /// Takes a range, or divides the table one range further. `None`: somebody was faster.
+    async fn claim(&self, owner: &str) -> Result<Option<Claim>, WorkError> {
+        let mut tx = self.work.begin_follower(TxOptions::default()).await?;
+        let claim = self.chunks.claim(&mut tx, owner).await?;
+        let Claim::Extend { after, number } = claim else {
+            tx.commit().await?;
+            return Ok(Some(claim));
+        };
+        tx.rollback().await;
+        let mut base = self.work.begin_plain(self.work.base()).await?;
+        let side = self.work.base_side();
+        let mut upper = base.chunk_end(side, after.as_ref(), CHUNK_ROWS).await?;
+        // The last range is left open instead of being followed by ever smaller ones for rows that arrive meanwhile.
+        if upper.is_some() && base.chunk_end(side, upper.as_ref(), 1).await?.is_none() {
+            upper = None;
+        }
+        base.rollback().await;
+        let chunk = Chunk {
+            number,
+            lower: after,
+            upper,
+            rows: 0,
+        };
+        let mut tx = self.work.begin_follower(TxOptions::default()).await?;
+        if !self.chunks.insert(&mut tx, &chunk, owner).await? {
+            tx.rollback().await;
+            return Ok(None);
+        }
+        tx.commit().await?;
+        Ok(Some(Claim::Chunk(chunk)))
+    }
+
+    async fn copy_chunk(&self, mut chunk: Chunk, owner: &str, size: &mut BatchSize) -> Result<(), WorkError> {
+        let context = &self.work.ctx;
+        loop {
+            context.go_on()?;
+            let limit = size.rows();
+            let rows = context
+                .retry(async || {
+                    let mut base = self.work.begin_plain(self.work.base()).await?;
+                    let rows = base
+                        .read_after(self.work.base_side(), chunk.lower.as_ref(), chunk.upper.as_ref(), limit)
+                        .await?;
+                    base.rollback().await;
+                    Ok(rows)
+                })
+                .await?;
+            // A short batch is the range's end; rows inserted behind it by now were written by the application twice.
+            let last = (rows.len() as u32) < limit;
+            context
+                .pause(self.rate.reserve(rows.len() as u32, Instant::now()).await)
+                .await?;
+            match self.put(&chunk, &rows, last, owner, size).await {
+                Ok(Some(next)) => chunk = next,
+                Ok(None) => return Ok(()),
+                // A commit that was thought lost had come through: the record says how far.
+                Err(WorkError::ClaimLost(why)) => {
+                    match context.retry(async || self.recorded(&chunk, owner).await).await? {
+                        Some(recorded) if recorded != chunk => chunk = recorded,
+                        _ => return Err(WorkError::ClaimLost(why)),
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Puts rows and moves the chunk's progress past them. `None`: the chunk is done. Rows that the follower refuses
+    /// are narrowed down by halves, in key order, so that progress always means "everything below".
+    async fn put(
+        &self,
+        chunk: &Chunk,
+        rows: &[Row],
+        last: bool,
+        owner: &str,
+        size: &mut BatchSize,
+    ) -> Result<Option<Chunk>, WorkError> {
+        let context = &self.work.ctx;
+        let mut waits = Waits::default();
+        let mut began_failing: Option<Instant> = None;
+        loop {
+            context.go_on()?;
+            let began = Instant::now();
+            let error = match self.put_once(chunk, rows, last, owner, None).await {
+                Ok(next) => {
+                    size.took(rows.len() as u32, began.elapsed());
+                    if began_failing.is_some() {
+                        context.status.clear_trouble();
+                    }
+                    return Ok(next);
+                }
+                Err(error) => error,
+            };
+            match error {
+                WorkError::Store(refused) if is_row_problem(&refused) => {
+                    return Box::pin(self.narrow(chunk, rows, last, owner, size, &refused)).await;
+                }
+                // Nobody knows whether the batch is in: the record does.
+                WorkError::UnknownOutcome(_) => {
+                    return context.retry(async || self.recorded(chunk, owner).await).await;
+                }
+                error if error.is_lock_conflict() && rows.len() > 1 => {
+                    size.collided();
+                    let (first, second) = rows.split_at(rows.len() / 2);
+                    context
+                        .pause(waits.failed(Instant::now()).0.min(Duration::from_millis(200)))
+                        .await?;
+                    return Box::pin(self.put_halves(chunk, first, second, last, owner, size)).await;
+                }
+                WorkError::ClaimLost(_) => return Err(error),
+                error if error.is_transient() => {
+                    let since = *began_failing.get_or_insert(began);
+                    if since.elapsed() > Duration::from_secs(3) {
+                        context.status.troubled(&error).await;
+                    }
+                    context.pause(waits.failed(Instant::now()).0).await?;
+                }
+                error => return Err(error),
+            }
+        }
+    }
+
+    async fn put_halves(
+        &self,
+        chunk: &Chunk,
+        first: &[Row],
+        second: &[Row],
+        last: bool,
+        owner: &str,
+        size: &mut BatchSize,
+    ) -> Result<Option<Chunk>, WorkError> {
+        let Some(middle) = self.put(chunk, first, false, owner, size).await? else {
+            return Ok(None);
+        };
+        // After an unknown outcome the record may stand elsewhere: only what is still ahead of it is put.
+        if middle.lower.as_ref() != first.last().map(|row| self.work.base_side().key_of(row)).as_ref() {
+            return Ok(Some(middle));
+        }
+        self.put(&middle, second, last, owner, size).await
+    }
+
+    async fn narrow(
+        &self,
+        chunk: &Chunk,
+        rows: &[Row],
+        last: bool,
+        owner: &str,
+        size: &mut BatchSize,
+        refused: &StoreError,
+    ) -> Result<Option<Chunk>, WorkError> {
+        if rows.len() > 1 {
+            let (first, second) = rows.split_at(rows.len() / 2);
+            return self.put_halves(chunk, first, second, last, owner, size).await;
+        }
+        let reason = refused.to_string();
+        tracing::warn!(
+            table = self.chunks.table,
+            reason,
+            "a row cannot be put; it is set aside"
+        );
+        let context = &self.work.ctx;
+        match context
+            .retry_but(
+                |error| matches!(error, WorkError::UnknownOutcome(_) | WorkError::ClaimLost(_)),
+                async || self.put_once(chunk, rows, last, owner, Some(&reason)).await,
+            )
+            .await
+        {
+            Err(WorkError::UnknownOutcome(_)) => context.retry(async || self.recorded(chunk, owner).await).await,
+            other => other,
+        }
+    }
+
+    /// One transaction: control row, rows (or the reject of one row), progress.
+    async fn put_once(
+        &self,
+        chunk: &Chunk,
+        rows: &[Row],
+        last: bool,
+        owner: &str,
+        reject: Option<&str>,
+    ) -> Result<Option<Chunk>, WorkError> {
+        let mut tx = self.work.begin_follower(short(BATCH_MOST)).await?;
+        let key_of = |row: &Row| self.work.base_side().key_of(row);
+        match reject {
+            Some(reason) => {
+                for row in rows {
+                    rejects::add(&mut tx, &self.chunks, &key_of(row), reason).await?;
+                }
+            }
+            None if rows.is_empty() => {}
+            None => {
+                tx.put_guarded(self.work.follower_side(), rows).await?;
+            }
+        }
+        let to: Option<Key> = rows.last().map(key_of);
+        self.chunks
+            .advance(&mut tx, chunk, to.as_ref(), rows.len() as i64, last, owner)
+            .await?;
+        tx.commit().await?;
+        Ok((!last).then(|| Chunk {
+            number: chunk.number,
+            lower: to.or_else(|| chunk.lower.clone()),
+            upper: chunk.upper.clone(),
+            rows: chunk.rows + rows.len() as i64,
+        }))
+    }
+
+    /// What the follower has recorded of a chunk, after an outcome that nobody was told.
+    async fn recorded(&self, chunk: &Chunk, owner: &str) -> Result<Option<Chunk>, WorkError> {
+        let mut tx = self.work.begin_plain(self.work.follower()).await?;
+        let recorded = self.chunks.read(&mut tx, chunk.number, owner).await?;
+        tx.rollback().await;
+        Ok(recorded)
+    }
+
+    /// Rows that were refused once get another chance now that the rest is in place (a unique value may have moved on);
+    /// what is still refused holds the verdict.
+    async fn settle_rejects(&self) -> Result<(), WorkError> {
+        let context = &self.work.ctx;
+        let mut after = 0;
+        let (mut left, mut example) = (0_u64, None);
+        loop {
+            let found = context
+                .retry(async || {
+                    let mut tx = self.work.begin_plain(self.work.follower()).await?;
+                    let found = rejects::after(&mut tx, &self.chunks, after, 100).await?;
+                    tx.rollback().await;
+                    Ok(found)
+                })
+                .await?;
+            let Some(last) = found.last() else { break };
+            after = last.id;
+            for reject in found {
+                match context
+                    .retry_but(|_| false, async || self.put_reject(&reject).await)
+                    .await
+                {
+                    Ok(()) => {}
+                    Err(WorkError::Store(refused)) if is_row_problem(&refused) => {
+                        left += 1;
+                        example.get_or_insert_with(|| format!("key {}: {refused}", reject.key));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        match example {
+            None => Ok(()),
+            Some(example) => Err(WorkError::permanent(
+                "RowsRejected",
+                format!(
+                    "table {}: {left} rows cannot be put into the follower, the first: {example}; each is in \
+                     _datamigration_rejects with its reason. Correct the rows or the follower's column, then delete this \
+                     task: the copy is asked for again and tries them first",
+                    self.chunks.table
+                ),
+            )),
+        }
+    }
+
+    async fn put_reject(&self, reject: &Reject) -> Result<(), WorkError> {
+        let keys = std::slice::from_ref(&reject.key);
+        let mut base = self.work.begin_plain(self.work.base()).await?;
+        let rows = base
+            .read_keys(self.work.base_side(), keys, crate::store::Lock::None)
+            .await?;
+        base.rollback().await;
+        let mut tx = self.work.begin_follower(TxOptions::default()).await?;
+        if !rows.is_empty() {
+            tx.put_guarded(self.work.follower_side(), &rows).await?;
+        }
+        rejects::remove(&mut tx, reject.id).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// The follower has an objection to a row, not to the moment.
+fn is_row_problem(error: &StoreError) -> bool {
+    matches!(error, StoreError::Data { .. } | StoreError::Duplicate { .. })
+}

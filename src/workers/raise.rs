@@ -1,0 +1,249 @@
+//! Brings the control rows of all shards to what the task asks, one stage at a time and only upwards: tables and claims,
+//! epoch (with the base's sequences in the same transaction), then the lowest admitted epoch, then the time of it.
+
+use super::context::{Shard, TaskContext};
+use super::error::WorkError;
+use super::pace::Waits;
+use super::sequences::{self, Sequence};
+use super::watch::{Look, Seen};
+use super::work::{only, pair, short};
+use crate::api::task::ControlSpec;
+use crate::control::{self, Archived, Control};
+use crate::store::{Ident, TxOptions};
+use crate::words::{SecondaryWrites, Side};
+use std::time::{Duration, Instant};
+
+/// A raise waits no longer for the transactions in flight: every writer that begins meanwhile waits behind it.
+const RAISE_WAIT: Duration = Duration::from_millis(400);
+
+/// In the watermarks: the base's clock when every instance had acknowledged it as the base, where every table's first
+/// window starts.
+pub const ALL_TABLES: &str = "*";
+
+/// What a pass over the shards came to.
+#[derive(Clone, Debug, Default)]
+pub struct Reached {
+    /// Something was written: the rows have to be read again.
+    pub changed: bool,
+    /// Why it is not all done, as a sentence.
+    pub problem: Option<String>,
+}
+
+/// Raises, and backs off where it has to wait for others.
+pub struct Raiser<'c> {
+    context: &'c TaskContext,
+    waits: Waits,
+    not_before: Option<Instant>,
+    problem: Option<String>,
+}
+
+impl<'c> Raiser<'c> {
+    /// Nothing has been tried yet.
+    pub fn new(context: &'c TaskContext) -> Self {
+        Self {
+            context,
+            waits: Waits::new(Duration::from_millis(200), Duration::from_secs(5)),
+            not_before: None,
+            problem: None,
+        }
+    }
+
+    /// Does the next stage that is due. A failure is a finding: what could be raised is, the rest is tried again.
+    pub async fn converge(&mut self, look: &Look, wanted: &ControlSpec) -> Reached {
+        if let Some(ahead) = ahead(look, wanted) {
+            return Reached {
+                changed: false,
+                problem: Some(ahead),
+            };
+        }
+        if self.not_before.is_some_and(|at| Instant::now() < at) {
+            return Reached {
+                changed: false,
+                problem: self.problem.clone(),
+            };
+        }
+        let (mut changed, mut failures) = (false, Vec::new());
+        for seen in &look.rows {
+            match self.raise_shard(look, seen, wanted).await {
+                Ok(raised) => changed |= raised,
+                Err(error) => failures.push(error.to_string()),
+            }
+        }
+        if failures.is_empty() {
+            self.waits.worked();
+            self.not_before = None;
+            self.problem = None;
+        } else {
+            self.not_before = Some(Instant::now() + self.waits.failed(Instant::now()).0);
+            failures.dedup();
+            self.problem = Some(failures.join("; "));
+        }
+        Reached {
+            changed,
+            problem: self.problem.clone(),
+        }
+    }
+
+    async fn raise_shard(&self, look: &Look, seen: &Seen, wanted: &ControlSpec) -> Result<bool, WorkError> {
+        // Unreadable: said by the look itself.
+        let Ok(row) = &seen.row else { return Ok(false) };
+        let shard = &self.context.shards(seen.side)[seen.at];
+        match row {
+            Some(row) if row.epoch == wanted.epoch => {
+                let due = wanted.min_epoch == wanted.epoch && (row.min_epoch < wanted.epoch || row.acked_at.is_none());
+                // Only when every shard carries the epoch are the instances below it shut out anywhere.
+                if due && look.all(|row| row.epoch == wanted.epoch) {
+                    self.admit(look, seen, shard, wanted).await
+                } else {
+                    Ok(false)
+                }
+            }
+            _ => self.raise(seen, shard, row.as_ref(), wanted).await.map(|()| true),
+        }
+    }
+
+    /// Epoch, mode and what belongs to it, on one shard.
+    async fn raise(
+        &self,
+        seen: &Seen,
+        shard: &Shard,
+        row: Option<&Control>,
+        wanted: &ControlSpec,
+    ) -> Result<(), WorkError> {
+        let migration = &self.context.migration;
+        if row.is_none() {
+            let mut tx = shard.database.begin(TxOptions::default()).await?;
+            control::create(&mut tx).await?;
+            tx.commit().await?;
+        }
+        let sequences = self.sequences(seen.side, wanted).await?;
+        let mut tx = shard.database.begin(short(RAISE_WAIT)).await?;
+        let tables: Vec<&str> = migration
+            .tables
+            .iter()
+            .map(|table| match seen.side {
+                Side::Source => table.name.as_str(),
+                Side::Target => table.target.as_str(),
+            })
+            .collect();
+        // Takes the control rows exclusively: waits for the writes in flight, and shuts out all others until it commits.
+        control::claim_tables(&mut tx, &migration.id(), &migration.uid, &tables).await?;
+        let row = Control {
+            migration: migration.id(),
+            uid: migration.uid.clone(),
+            epoch: wanted.epoch,
+            min_epoch: 0,
+            mode: wanted.mode.as_str().to_owned(),
+            secondary: wanted.secondary.as_str().to_owned(),
+            round: wanted.round,
+            base_since: wanted.base_since,
+            acked_at: None,
+            fenced: false,
+            archived: Archived::No,
+            intent: None,
+        };
+        control::raise(&mut tx, &row).await?;
+        for sequence in &sequences {
+            sequences::hand_over(&mut tx, seen.side, wanted.secondary, sequence).await?;
+        }
+        tx.commit().await?;
+        tracing::info!(
+            shard = shard.database.label(),
+            epoch = wanted.epoch,
+            mode = wanted.mode.as_str(),
+            "epoch raised"
+        );
+        Ok(())
+    }
+
+    /// The base's sequences with the highest keys of both sides, read before anybody is made to wait.
+    async fn sequences(&self, side: Side, wanted: &ControlSpec) -> Result<Vec<Sequence>, WorkError> {
+        if side != wanted.mode.base() || !wanted.mode.writes_both() {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        for table in &self.context.migration.tables {
+            let pair = match pair(self.context, table).await {
+                Ok(pair) => pair,
+                Err(error) if wanted.secondary == SecondaryWrites::Lenient && !error.is_transient() => {
+                    // A way back must not depend on a table that is no longer there.
+                    tracing::warn!(%error, table = table.name, "its sequence is left as it is");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let Some((name, source_column, target_column)) = sequences::of_pair(&pair, side) else {
+                continue;
+            };
+            let source = self.highest(Side::Source, &pair.source.table, &source_column).await?;
+            let target = self.highest(Side::Target, &pair.target.table, &target_column).await?;
+            found.push(Sequence {
+                name,
+                highest: source.max(target),
+            });
+        }
+        Ok(found)
+    }
+
+    async fn highest(&self, side: Side, table: &Ident, column: &Ident) -> Result<Option<i64>, WorkError> {
+        let shard = only(self.context.shards(side), side.as_str())?;
+        let mut tx = shard.database.begin(TxOptions::read_only()).await?;
+        let highest = sequences::highest(&mut tx, table, column).await?;
+        tx.rollback().await;
+        Ok(highest)
+    }
+
+    /// Shuts out instances below the epoch, for every one has acknowledged it. The base's first shard comes first and
+    /// notes its clock with no write in flight; the others repeat what it says.
+    async fn admit(&self, look: &Look, seen: &Seen, shard: &Shard, wanted: &ControlSpec) -> Result<bool, WorkError> {
+        let migration = &self.context.migration;
+        let base = wanted.mode.base();
+        let first = look.rows.iter().find(|row| row.side == base && row.at == 0);
+        let noted = first
+            .and_then(|first| first.row.as_ref().ok()?.as_ref())
+            .and_then(|row| row.acked_at.clone());
+        let mut tx = shard.database.begin(short(RAISE_WAIT)).await?;
+        if seen.side == base && seen.at == 0 {
+            let acked_at = control::acknowledge_epoch_here(&mut tx, &migration.id(), wanted.epoch).await?;
+            if wanted.epoch == wanted.base_since {
+                let (id, uid) = (migration.id(), &migration.uid);
+                control::advance_watermark(&mut tx, &id, uid, ALL_TABLES, wanted.base_since, &acked_at).await?;
+            }
+        } else if let Some(acked_at) = noted {
+            control::acknowledge_epoch(&mut tx, &migration.id(), wanted.epoch, &acked_at).await?;
+        } else {
+            tx.rollback().await;
+            return Ok(false);
+        }
+        tx.commit().await?;
+        tracing::info!(
+            shard = shard.database.label(),
+            min_epoch = wanted.min_epoch,
+            "older instances are shut out"
+        );
+        Ok(true)
+    }
+}
+
+impl Look {
+    /// Whether every shard was read and has a row of which this holds.
+    pub fn all(&self, holds: impl Fn(&Control) -> bool) -> bool {
+        self.rows
+            .iter()
+            .all(|seen| matches!(&seen.row, Ok(Some(row)) if holds(row)))
+    }
+}
+
+/// The journal is right about where the migration is; a task that asks for less was written by somebody who did not
+/// know it.
+fn ahead(look: &Look, wanted: &ControlSpec) -> Option<String> {
+    look.rows.iter().filter_map(|seen| seen.row.as_ref().ok()?.as_ref()).find(|row| row.epoch > wanted.epoch).map(|row| {
+        format!(
+            "the databases are at epoch {} ({}), the task asks for epoch {}: nothing is lowered; the operator goes on from the \
+             journal",
+            row.epoch,
+            row.mode,
+            wanted.epoch
+        )
+    })
+}

@@ -1,0 +1,202 @@
+//! Settling keys: what the two sides hold is read under both row locks, the base's first, as a writer takes them; a key
+//! that differs is made what the base is in the same transactions. What is found here is a verdict, not a suspicion.
+
+use super::error::WorkError;
+use super::work::{LOCK_WAIT, Work, short};
+use crate::rows::{Key, Row};
+use crate::store::{Lock, TableSide};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Keys settled in one pair of transactions: few, because a writer of any of them waits meanwhile.
+const BATCH: usize = 25;
+/// Attempts at a key that writers hold, before the pass leaves it as outstanding.
+const ATTEMPTS: u32 = 20;
+
+/// The kinds of mismatch of one shard pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// The base has the row, the follower does not.
+    TargetMissing,
+    /// Both have it, with different content.
+    Neq,
+    /// The follower has a row that the base does not.
+    BaseMissing,
+}
+
+/// What became of one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Both sides hold the same, or nothing.
+    Equal,
+    /// They differed; the follower is now what the base is.
+    Repaired(Mismatch),
+    /// They differ and this pass may not change it.
+    Left(Mismatch),
+    /// The follower's version is newer than the base's: looked at again later.
+    FollowerNewer,
+    /// Writers held the row through all attempts.
+    Locked,
+}
+
+/// What a settle may do about a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permit {
+    /// Change the follower at all (`verify.repair: Automatic`).
+    pub repair: bool,
+    /// Delete rows of the follower that the base does not have.
+    pub delete: bool,
+    /// Overwrite a follower's row that is newer than the base's.
+    pub overwrite_newer: bool,
+}
+
+impl Work {
+    /// Settles every key; the answer has one verdict per key.
+    pub async fn settle(&self, keys: &[Key], permit: Permit) -> Result<Vec<(Key, Verdict)>, WorkError> {
+        let mut sorted: Vec<&Key> = keys.iter().collect();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let mut settled = Vec::with_capacity(sorted.len());
+        for batch in sorted.chunks(BATCH) {
+            let batch: Vec<Key> = batch.iter().map(|key| (*key).clone()).collect();
+            match self
+                .ctx
+                .retry_but(WorkError::is_lock_conflict, async || {
+                    self.settle_together(&batch, permit).await
+                })
+                .await
+            {
+                Ok(verdicts) => settled.extend(verdicts),
+                Err(error) if error.is_lock_conflict() => {
+                    // One busy key must not hold the others back.
+                    for key in batch {
+                        let verdict = self.settle_one(&key, permit).await?;
+                        settled.push((key, verdict));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(settled)
+    }
+
+    async fn settle_one(&self, key: &Key, permit: Permit) -> Result<Verdict, WorkError> {
+        let mut waits = super::pace::Waits::new(Duration::from_millis(20), Duration::from_secs(1));
+        for _ in 0..ATTEMPTS {
+            let one = std::slice::from_ref(key);
+            match self
+                .ctx
+                .retry_but(WorkError::is_lock_conflict, async || {
+                    self.settle_together(one, permit).await
+                })
+                .await
+            {
+                Ok(verdicts) => {
+                    return Ok(verdicts.first().map_or(Verdict::Equal, |(_, verdict)| *verdict));
+                }
+                Err(error) if error.is_lock_conflict() => {
+                    self.ctx.pause(waits.failed(std::time::Instant::now()).0).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Verdict::Locked)
+    }
+
+    /// One pair of transactions. Keys whose base row appeared meanwhile are done again in another.
+    async fn settle_together(&self, keys: &[Key], permit: Permit) -> Result<Vec<(Key, Verdict)>, WorkError> {
+        let mut open: Vec<Key> = keys.to_vec();
+        let mut settled = Vec::with_capacity(keys.len());
+        for _ in 0..ATTEMPTS {
+            let again = self.attempt(&open, permit, &mut settled).await?;
+            if again.is_empty() {
+                return Ok(settled);
+            }
+            open = again;
+        }
+        settled.extend(open.into_iter().map(|key| (key, Verdict::Locked)));
+        Ok(settled)
+    }
+
+    async fn attempt(
+        &self,
+        keys: &[Key],
+        permit: Permit,
+        settled: &mut Vec<(Key, Verdict)>,
+    ) -> Result<Vec<Key>, WorkError> {
+        let base_side = self.base_side();
+        let follower_side = self.follower_side();
+        // Both transactions stand before the first row is locked: nobody waits for a follower that cannot be reached.
+        let mut follower = self.begin_follower(short(LOCK_WAIT)).await?;
+        let mut base = self.begin_checked(self.base(), short(LOCK_WAIT)).await?;
+        let in_base = by_key(base_side, base.read_keys(base_side, keys, Lock::NoKeyUpdate).await?);
+        for key in keys {
+            follower.lock_key(follower_side, key).await?;
+        }
+        let in_follower = by_key(
+            follower_side,
+            follower.read_keys(follower_side, keys, Lock::Update).await?,
+        );
+
+        // A row that was absent may have been inserted by a writer who held the follower's key until now. Each
+        // statement of a READ COMMITTED transaction sees a new snapshot; no lock is taken here, so no order is broken.
+        let absent: Vec<Key> = keys.iter().filter(|key| !in_base.contains_key(*key)).cloned().collect();
+        let appeared = if absent.is_empty() {
+            BTreeMap::new()
+        } else {
+            by_key(base_side, base.read_keys(base_side, &absent, Lock::None).await?)
+        };
+
+        let mut again = Vec::new();
+        let mut verdicts = Vec::with_capacity(keys.len());
+        let (mut puts, mut deletes) = (Vec::new(), Vec::new());
+        for key in keys {
+            let verdict = match (in_base.get(key), in_follower.get(key)) {
+                (None, _) if appeared.contains_key(key) => {
+                    again.push(key.clone());
+                    continue;
+                }
+                (None, None) => Verdict::Equal,
+                (None, Some(_)) if permit.repair && permit.delete => {
+                    deletes.push(key.clone());
+                    Verdict::Repaired(Mismatch::BaseMissing)
+                }
+                (None, Some(_)) => Verdict::Left(Mismatch::BaseMissing),
+                (Some(row), None) => put_or_leave(row, Mismatch::TargetMissing, permit, &mut puts),
+                (Some(row), Some(held)) if self.equal(row, held) => Verdict::Equal,
+                (Some(row), Some(held)) if !permit.overwrite_newer && self.newer(held, row) => Verdict::FollowerNewer,
+                (Some(row), Some(_)) => put_or_leave(row, Mismatch::Neq, permit, &mut puts),
+            };
+            verdicts.push((key.clone(), verdict));
+        }
+        if puts.is_empty() && deletes.is_empty() {
+            follower.rollback().await;
+        } else {
+            if !deletes.is_empty() {
+                follower.delete(follower_side, &deletes).await?;
+            }
+            if !puts.is_empty() {
+                follower.put(follower_side, &puts).await?;
+            }
+            follower.commit().await?;
+        }
+        // The base's locks are released last: until the follower is what the base was, nobody changes the base.
+        base.rollback().await;
+        settled.extend(verdicts);
+        Ok(again)
+    }
+}
+
+fn put_or_leave(row: &Row, kind: Mismatch, permit: Permit, puts: &mut Vec<Row>) -> Verdict {
+    if permit.repair {
+        puts.push(row.clone());
+        Verdict::Repaired(kind)
+    } else {
+        Verdict::Left(kind)
+    }
+}
+
+/// Rows by their key.
+pub fn by_key(side: &TableSide, rows: Vec<Row>) -> BTreeMap<Key, Row> {
+    rows.into_iter().map(|row| (side.key_of(&row), row)).collect()
+}

@@ -1,0 +1,541 @@
+//! Compares what changed, for as long as its task lives: windows of the version column on the base's clock, the list of
+//! deletes, and both sides' queues. What differs is settled under both row locks. The watermark moves only past what is
+//! settled, so a restart, a locked row or a held delete never skips anything.
+
+use super::clock;
+use super::context::TaskContext;
+use super::error::WorkError;
+use super::raise::ALL_TABLES;
+use super::repair::{Mismatch, Permit, Verdict, by_key};
+use super::work::{Work, secondary};
+use crate::api::task::VerifyReport;
+use crate::api::tuning::RepairPolicy;
+use crate::control;
+use crate::rows::{Key, Row};
+use crate::store::{Database, Lock, TableSide, TxOptions};
+use crate::words::{SecondaryWrites, Side};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Rows of a window compared at a time, entries of a list settled at a time.
+const PAGE: u32 = 500;
+/// Passes that a key whose follower is newer is left alone; then the base is right.
+const PATIENCE: u32 = 2;
+/// How often the queues are looked at between passes.
+const QUEUE_EVERY: Duration = Duration::from_secs(1);
+/// As long as applications wait for a strict epoch to end, passes follow each other this closely.
+const STRICT_EVERY: Duration = Duration::from_millis(300);
+
+/// Verifies windows until told to stop or the epoch moves on.
+pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
+    let work = Work::open(context).await?;
+    let control = work.control().clone();
+    let mut verify = Incremental {
+        repair: context.migration.verify.repair == RepairPolicy::Automatic,
+        strict: secondary(&control)? == SecondaryWrites::Strict,
+        acked_at: control.acked_at.clone(),
+        base_since: control.base_since,
+        through: String::new(),
+        report: VerifyReport::default(),
+        postponed: BTreeMap::new(),
+        overlap: Duration::ZERO,
+        told: None,
+        work,
+    };
+    verify.through = verify.start().await?;
+    loop {
+        let began = Instant::now();
+        verify.pass().await?;
+        verify.tell().await;
+        verify.rest(began).await?;
+    }
+}
+
+struct Incremental {
+    work: Work,
+    repair: bool,
+    strict: bool,
+    acked_at: Option<String>,
+    base_since: i64,
+    /// The base's clock up to which everything is compared and settled.
+    through: String,
+    report: VerifyReport,
+    /// Keys whose follower was newer under both locks, and in how many passes.
+    postponed: BTreeMap<Key, u32>,
+    /// The longest transaction seen open on the base: what it commits may carry versions from before it was seen.
+    overlap: Duration,
+    /// The last verdict that was reported, and when.
+    told: Option<(Told, Instant)>,
+}
+
+/// What makes a report worth its write at once.
+#[derive(Clone, PartialEq)]
+struct Told {
+    clean: bool,
+    outstanding: u64,
+    queue: bool,
+    held: u64,
+    past_acknowledgement: bool,
+}
+
+/// Keys that were written down to be looked at, in either database.
+#[derive(Clone, Copy)]
+enum List {
+    /// Second writes that failed, or whose outcome nobody knows.
+    Queue,
+    /// Deletes, which no window of versions shows.
+    Deletes,
+}
+
+/// One entry of a list; only this one is removed.
+struct Entry {
+    id: i64,
+    key: Key,
+}
+
+/// What one pass found.
+#[derive(Default)]
+struct Pass {
+    repaired: u64,
+    outstanding: u64,
+    /// Rows of the follower that the base lacks, with nothing in the lists to explain them.
+    surplus: Vec<Key>,
+    surplus_rows: u64,
+}
+
+impl Incremental {
+    /// Where the first window starts: where an earlier worker stopped, else lag before the moment when every instance
+    /// had acknowledged this base.
+    async fn start(&self) -> Result<String, WorkError> {
+        let work = &self.work;
+        let lag = work.ctx.migration.verify.lag;
+        work.ctx
+            .retry(async || {
+                let mut tx = work.begin_plain(work.base()).await?;
+                let migration = work.migration_id();
+                let own = control::watermark(&mut tx, &migration, &work.table().name, self.base_since).await?;
+                let base = control::watermark(&mut tx, &migration, ALL_TABLES, self.base_since).await?;
+                tx.rollback().await;
+                if let Some(through) = own {
+                    return Ok(through);
+                }
+                let of_this_epoch = self.acked_at.clone().filter(|_| work.ctx.task.epoch == self.base_since);
+                match base.or(of_this_epoch) {
+                    Some(acknowledged) => clock::minus(&acknowledged, lag),
+                    // Nobody wrote it down: the whole table is one window.
+                    None => Ok(clock::BEGINNING.to_owned()),
+                }
+            })
+            .await
+    }
+
+    async fn pass(&mut self) -> Result<(), WorkError> {
+        let began = super::context::now();
+        let mut pass = Pass::default();
+        let (now, open) = self.look_at_clock().await?;
+        let until = clock::minus(&now, self.work.ctx.migration.verify.lag)?;
+        let from = clock::minus(&self.through, self.overlap.max(Duration::from_secs(1)))?;
+        self.overlap = open;
+
+        // The lists first: they explain what the windows would only wonder about.
+        for side in [Side::Source, Side::Target] {
+            self.drain(List::Queue, side, &mut pass).await?;
+            self.drain(List::Deletes, side, &mut pass).await?;
+        }
+        if from < until {
+            self.window_of_base(&from, &until, &mut pass).await?;
+            self.window_of_follower(&from, &until, &mut pass).await?;
+            self.settle_surplus(&mut pass).await?;
+        }
+        if pass.outstanding == 0 && self.through < until {
+            self.through.clone_from(&until);
+            self.record().await?;
+        }
+        let queue = self.queue().await?;
+        self.report.windows += 1;
+        self.report.queue = queue;
+        self.report.outstanding = pass.outstanding;
+        self.report.verified_through = Some(self.through.clone());
+        self.report.clean_since = match (pass.repaired, pass.outstanding, queue) {
+            (0, 0, 0) => self.report.clean_since.take().or(Some(began)),
+            _ => None,
+        };
+        Ok(())
+    }
+
+    /// The base's clock, and how long its longest open transaction has lasted.
+    async fn look_at_clock(&self) -> Result<(String, Duration), WorkError> {
+        let work = &self.work;
+        work.ctx
+            .retry(async || {
+                let mut tx = work.begin_checked(work.base(), TxOptions::default()).await?;
+                let now = tx.clock().await?;
+                tx.rollback().await;
+                Ok((now, clock::longest_open(work.base()).await))
+            })
+            .await
+    }
+
+    async fn window_of_base(&mut self, from: &str, until: &str, pass: &mut Pass) -> Result<(), WorkError> {
+        let mut after: Option<(String, Key)> = None;
+        loop {
+            let rows = self
+                .window(self.work.base(), self.work.base_side(), from, until, after.as_ref())
+                .await?;
+            let keys: Vec<Key> = rows.iter().map(|row| self.work.base_side().key_of(row)).collect();
+            let held = self
+                .look_up(self.work.follower(), self.work.follower_side(), &keys)
+                .await?;
+            let suspicious: Vec<Key> = keys
+                .iter()
+                .zip(&rows)
+                .filter(|(key, row)| match held.get(*key) {
+                    None => true,
+                    // Changed since the base's row was read: in the window that its version falls into.
+                    Some(held) if self.work.version(held) >= Some(until) && self.work.newer(held, row) => false,
+                    Some(held) => !self.work.equal(row, held),
+                })
+                .map(|(key, _)| key.clone())
+                .collect();
+            self.report.compared += rows.len() as u64;
+            self.settle(&suspicious, false, pass).await?;
+            match self.next(&rows, keys) {
+                Some(next) => after = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// The follower's own changes: rows that somebody wrote there alone show in no window of the base.
+    async fn window_of_follower(&mut self, from: &str, until: &str, pass: &mut Pass) -> Result<(), WorkError> {
+        let mut after: Option<(String, Key)> = None;
+        loop {
+            let rows = self
+                .window(
+                    self.work.follower(),
+                    self.work.follower_side(),
+                    from,
+                    until,
+                    after.as_ref(),
+                )
+                .await?;
+            let keys: Vec<Key> = rows.iter().map(|row| self.work.follower_side().key_of(row)).collect();
+            let there = self.look_up(self.work.base(), self.work.base_side(), &keys).await?;
+            let suspicious: Vec<Key> = keys
+                .iter()
+                .zip(&rows)
+                .filter(|(key, held)| match there.get(*key) {
+                    None => true,
+                    Some(row) if self.work.version(row) >= Some(until) => false,
+                    Some(row) => !self.work.equal(row, held),
+                })
+                .map(|(key, _)| key.clone())
+                .collect();
+            self.report.compared += rows.len() as u64;
+            self.settle(&suspicious, false, pass).await?;
+            match self.next(&rows, keys) {
+                Some(next) => after = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn window(
+        &self,
+        database: &Database,
+        side: &TableSide,
+        from: &str,
+        until: &str,
+        after: Option<&(String, Key)>,
+    ) -> Result<Vec<Row>, WorkError> {
+        self.work.ctx.go_on()?;
+        self.work
+            .ctx
+            .retry(async || {
+                let mut tx = self.work.begin_plain(database).await?;
+                let after = after.map(|(version, key)| (version.as_str(), key));
+                let rows = tx.read_window(side, from, until, after, PAGE).await?;
+                tx.rollback().await;
+                Ok(rows)
+            })
+            .await
+    }
+
+    async fn look_up(
+        &self,
+        database: &Database,
+        side: &TableSide,
+        keys: &[Key],
+    ) -> Result<BTreeMap<Key, Row>, WorkError> {
+        if keys.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        self.work
+            .ctx
+            .retry(async || {
+                let mut tx = self.work.begin_plain(database).await?;
+                let rows = tx.read_keys(side, keys, Lock::None).await?;
+                tx.rollback().await;
+                Ok(by_key(side, rows))
+            })
+            .await
+    }
+
+    fn next(&self, rows: &[Row], mut keys: Vec<Key>) -> Option<(String, Key)> {
+        if (rows.len() as u32) < PAGE {
+            return None;
+        }
+        let version = self.work.version(rows.last()?)?.to_owned();
+        Some((version, keys.pop()?))
+    }
+
+    /// Settles what a list names, then removes exactly the entries whose keys are settled.
+    async fn drain(&mut self, list: List, side: Side, pass: &mut Pass) -> Result<(), WorkError> {
+        let mut after = 0;
+        loop {
+            let entries = self.entries(list, side, after).await?;
+            let Some(last) = entries.last() else { return Ok(()) };
+            after = last.id;
+            let keys: Vec<Key> = entries.iter().map(|entry| entry.key.clone()).collect();
+            let suspicious = match list {
+                // The transaction whose outcome nobody knew may still be open: only its locks tell.
+                List::Queue => keys,
+                List::Deletes => self.differing(keys).await?,
+            };
+            let open = self.settle(&suspicious, true, pass).await?;
+            let settled: Vec<i64> = entries
+                .iter()
+                .filter(|entry| !open.contains(&entry.key))
+                .map(|entry| entry.id)
+                .collect();
+            if !settled.is_empty() {
+                let database = &self.work.shard(side).database;
+                self.work
+                    .ctx
+                    .retry(async || {
+                        let mut tx = self.work.begin_checked(database, TxOptions::default()).await?;
+                        match list {
+                            List::Queue => control::dequeue(&mut tx, &settled).await?,
+                            List::Deletes => control::forget_deletes(&mut tx, &settled).await?,
+                        }
+                        Ok(tx.commit().await?)
+                    })
+                    .await?;
+            }
+        }
+    }
+
+    async fn entries(&self, list: List, side: Side, after: i64) -> Result<Vec<Entry>, WorkError> {
+        let work = &self.work;
+        work.ctx.go_on()?;
+        work.ctx
+            .retry(async || {
+                let mut tx = work.begin_plain(&work.shard(side).database).await?;
+                let (id, table) = (work.migration_id(), &work.table().name);
+                let found: Vec<Entry> = match list {
+                    List::Queue => control::queued(&mut tx, &id, table, after, PAGE)
+                        .await?
+                        .into_iter()
+                        .map(|queued| Entry {
+                            id: queued.id,
+                            key: queued.key,
+                        })
+                        .collect(),
+                    List::Deletes => {
+                        // A delete is looked at when the windows get there: the follower's may still be on its way.
+                        let settled = clock::minus(&tx.clock().await?, work.ctx.migration.verify.lag)?;
+                        control::recorded_deletes(&mut tx, &id, table, after, PAGE)
+                            .await?
+                            .into_iter()
+                            .filter(|deleted| deleted.deleted_at <= settled)
+                            .map(|deleted| Entry {
+                                id: deleted.id,
+                                key: deleted.key,
+                            })
+                            .collect()
+                    }
+                };
+                tx.rollback().await;
+                Ok(found)
+            })
+            .await
+    }
+
+    /// Keys that the two sides do not hold alike.
+    async fn differing(&self, keys: Vec<Key>) -> Result<Vec<Key>, WorkError> {
+        let base = self.look_up(self.work.base(), self.work.base_side(), &keys).await?;
+        let follower = self
+            .look_up(self.work.follower(), self.work.follower_side(), &keys)
+            .await?;
+        Ok(keys
+            .into_iter()
+            .filter(|key| match (base.get(key), follower.get(key)) {
+                (None, None) => false,
+                (Some(row), Some(held)) => !self.work.equal(row, held),
+                _ => true,
+            })
+            .collect())
+    }
+
+    /// Settles keys and counts; answers with those that stay open. `explained`: a list names them, so a row that the
+    /// base lacks was deleted by the application and may go.
+    async fn settle(&mut self, keys: &[Key], explained: bool, pass: &mut Pass) -> Result<Vec<Key>, WorkError> {
+        let mut open = Vec::new();
+        if keys.is_empty() {
+            return Ok(open);
+        }
+        let (tired, fresh): (Vec<Key>, Vec<Key>) = keys
+            .iter()
+            .cloned()
+            .partition(|key| self.postponed.get(key).is_some_and(|passes| *passes >= PATIENCE));
+        for (keys, overwrite_newer) in [(fresh, false), (tired, true)] {
+            let permit = Permit {
+                repair: self.repair,
+                delete: explained,
+                overwrite_newer,
+            };
+            for (key, verdict) in self.work.settle(&keys, permit).await? {
+                match verdict {
+                    Verdict::Equal => {
+                        self.postponed.remove(&key);
+                    }
+                    Verdict::Repaired(kind) => {
+                        self.postponed.remove(&key);
+                        self.kind(kind);
+                        self.report.repaired += 1;
+                        pass.repaired += 1;
+                        tracing::info!(table = self.work.table().name, key = key.to_json(), ?kind, "repaired");
+                    }
+                    Verdict::Left(Mismatch::BaseMissing) if self.repair => {
+                        pass.surplus_rows += 1;
+                        if pass.surplus.len() as u64 <= self.work.ctx.migration.verify.max_deletes {
+                            pass.surplus.push(key);
+                        }
+                    }
+                    Verdict::FollowerNewer => {
+                        *self.postponed.entry(key.clone()).or_insert(0) += 1;
+                        pass.outstanding += 1;
+                        open.push(key);
+                    }
+                    Verdict::Left(_) | Verdict::Locked => {
+                        pass.outstanding += 1;
+                        open.push(key);
+                    }
+                }
+            }
+        }
+        Ok(open)
+    }
+
+    /// Rows that somebody wrote to the follower alone go, unless there are more of them than a pass may delete.
+    async fn settle_surplus(&mut self, pass: &mut Pass) -> Result<(), WorkError> {
+        let most = self.work.ctx.migration.verify.max_deletes;
+        self.report.deletes_held = 0;
+        if pass.surplus_rows > most {
+            self.report.deletes_held = pass.surplus_rows;
+            pass.outstanding += pass.surplus_rows;
+            self.work.ctx.status.note(|status| {
+                status.reason = Some("TooManyDeletes".to_owned());
+                status.message = Some(format!(
+                    "table {}: one window holds {} rows of the follower that the base does not have, more than \
+                     verify.maxDeletes ({most}); nothing was deleted. Find out who writes to the follower; if the rows may go, \
+                     raise spec.verify.maxDeletes",
+                    self.work.table().name,
+                    pass.surplus_rows
+                ));
+            });
+            return Ok(());
+        }
+        self.work.ctx.status.note(|status| {
+            if status.reason.as_deref() == Some("TooManyDeletes") {
+                status.reason = None;
+                status.message = None;
+            }
+        });
+        let keys = std::mem::take(&mut pass.surplus);
+        self.settle(&keys, true, pass).await?;
+        Ok(())
+    }
+
+    fn kind(&mut self, kind: Mismatch) {
+        match kind {
+            Mismatch::TargetMissing => self.report.target_missing += 1,
+            Mismatch::Neq => self.report.neq += 1,
+            Mismatch::BaseMissing => self.report.base_missing += 1,
+        }
+    }
+
+    async fn record(&self) -> Result<(), WorkError> {
+        let work = &self.work;
+        work.ctx
+            .retry(async || {
+                let mut tx = work.begin_checked(work.base(), TxOptions::default()).await?;
+                let uid = &work.ctx.migration.uid;
+                let (id, table) = (work.migration_id(), &work.table().name);
+                control::advance_watermark(&mut tx, &id, uid, table, self.base_since, &self.through).await?;
+                Ok(tx.commit().await?)
+            })
+            .await
+    }
+
+    /// Entries in both sides' queues.
+    async fn queue(&self) -> Result<u64, WorkError> {
+        let work = &self.work;
+        work.ctx
+            .retry(async || {
+                let mut entries = 0;
+                for side in [Side::Source, Side::Target] {
+                    let mut tx = work.begin_plain(&work.shard(side).database).await?;
+                    let depth = control::queue_depth(&mut tx, &work.migration_id(), Some(&work.table().name)).await?;
+                    entries += depth.unsigned_abs();
+                    tx.rollback().await;
+                }
+                Ok(entries)
+            })
+            .await
+    }
+
+    /// Reports a changed verdict at once, an unchanged one as often as the gate that reads it needs.
+    async fn tell(&mut self) {
+        let report = self.report.clone();
+        let told = Told {
+            clean: report.clean_since.is_some(),
+            outstanding: report.outstanding,
+            queue: report.queue > 0,
+            held: report.deletes_held,
+            past_acknowledgement: self
+                .acked_at
+                .as_ref()
+                .is_some_and(|acknowledged| self.through >= *acknowledged),
+        };
+        self.work.ctx.status.note(|status| status.verify = Some(report));
+        let heartbeat =
+            (self.work.ctx.migration.gates.clean_for / 2).clamp(Duration::from_secs(1), Duration::from_mins(5));
+        let due = self
+            .told
+            .as_ref()
+            .is_none_or(|(before, at)| *before != told || at.elapsed() >= heartbeat);
+        if due {
+            self.work.ctx.status.publish().await;
+            self.told = Some((told, Instant::now()));
+        }
+    }
+
+    /// Waits for the next pass; an entry in a queue calls for it earlier.
+    async fn rest(&self, began: Instant) -> Result<(), WorkError> {
+        let context = &self.work.ctx;
+        let interval = context.migration.verify.interval;
+        let wait = if self.strict {
+            interval.min(STRICT_EVERY)
+        } else {
+            interval
+        };
+        loop {
+            let left = wait.saturating_sub(began.elapsed());
+            context.pause(left.min(QUEUE_EVERY)).await?;
+            if left <= QUEUE_EVERY || self.queue().await? > 0 {
+                return Ok(());
+            }
+        }
+    }
+}

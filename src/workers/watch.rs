@@ -1,0 +1,284 @@
+//! One long-lived worker per migration: keeps the control rows of every shard as the task asks (raising, never
+//! lowering), and reports what only the databases know: journal, acknowledgements, queue. Reports are written when
+//! something changed, and now and then as a sign of life.
+
+use super::context::{Desired, Shard, TaskContext};
+use super::error::WorkError;
+use super::raise::Raiser;
+use super::work::{mode, secondary};
+use crate::api::task::{ControlSpec, Instance, Journal, WatchReport};
+use crate::control::{self, Control};
+use crate::store::TxOptions;
+use crate::words::Side;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How often the databases are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A sign of life although nothing changed.
+const HEARTBEAT: Duration = Duration::from_mins(1);
+/// A flip's stages that one look may go through: tables and epoch, lowest admitted epoch, its time on base and others.
+const STAGES: usize = 5;
+/// An instance silent for longer is reported again: its lease and its sessions' idle timeout together.
+const SILENT_AFTER: i64 = 60;
+
+/// What was read of the databases in one look.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    /// Every shard of both sides, in order: its control row.
+    pub rows: Vec<Seen>,
+}
+
+/// One shard's control row.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Which side the shard is on.
+    pub side: Side,
+    /// Its place among the shards of its side.
+    pub at: usize,
+    /// What the database says; an error is a sentence.
+    pub row: Result<Option<Control>, String>,
+}
+
+/// Watches until told to stop.
+pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
+    let mut desired = context.status.desired();
+    let mut told: Option<(Told, Instant)> = None;
+    let mut raiser = Raiser::new(context);
+    loop {
+        context.go_on()?;
+        let wanted: Desired = desired.borrow_and_update().clone();
+        let (mut seen, mut problem) = (look(context).await, None);
+        if let Some(control) = &wanted.control {
+            for _ in 0..STAGES {
+                let reached = raiser.converge(&seen, control).await;
+                problem = reached.problem;
+                if !reached.changed {
+                    break;
+                }
+                // What was just raised is read again rather than assumed.
+                seen = look(context).await;
+            }
+        }
+        let journal = journal(&seen)?;
+        let report = report(context, &seen, journal.as_ref(), wanted.control.as_ref(), problem).await;
+        let now = Told::of(&report, journal.as_ref(), wanted.generation);
+        context.status.note(|status| {
+            // A side that cannot be read now has not lost its journal.
+            if seen.rows.iter().all(|seen| seen.row.is_ok()) || journal.is_some() {
+                status.journal = journal;
+            }
+            status.watch = Some(report);
+        });
+        if told
+            .as_ref()
+            .is_none_or(|(before, at)| *before != now || at.elapsed() >= HEARTBEAT)
+        {
+            context.status.publish().await;
+            told = Some((now, Instant::now()));
+        }
+        tokio::select! {
+            () = context.stop.cancelled() => return Err(WorkError::Stopped),
+            changed = desired.changed() => {
+                if changed.is_err() {
+                    context.pause(LOOK_EVERY).await?;
+                }
+            }
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+/// What makes a report worth its write: no clocks, no counts that only grow.
+#[derive(Clone, Debug, PartialEq)]
+struct Told {
+    generation: i64,
+    journal: Option<Journal>,
+    flags: (bool, bool),
+    queue: bool,
+    problem: Option<String>,
+    instances: Vec<(String, String, i64, String, bool)>,
+}
+
+impl Told {
+    fn of(report: &WatchReport, journal: Option<&Journal>, generation: i64) -> Self {
+        let instances = report
+            .instances
+            .iter()
+            .map(|instance| {
+                (
+                    instance.pod_uid.clone(),
+                    instance.process.clone(),
+                    instance.epoch,
+                    format!(
+                        "{:?}{:?}{:?}",
+                        instance.mode, instance.secondary_writes, instance.protocol
+                    ),
+                    instance.seen_seconds_ago > SILENT_AFTER,
+                )
+            })
+            .collect();
+        Self {
+            generation,
+            journal: journal.cloned(),
+            flags: (report.epoch_on_all_shards, report.min_epoch_on_all_shards),
+            queue: report.queue > 0,
+            problem: report.problem.clone(),
+            instances,
+        }
+    }
+}
+
+/// Reads every shard's control row; a database that cannot be read is a finding, not an end.
+async fn look(context: &TaskContext) -> Look {
+    let mut rows = Vec::new();
+    for side in [Side::Source, Side::Target] {
+        for (at, shard) in context.shards(side).iter().enumerate() {
+            let row = read_row(context, shard).await.map_err(|error| error.to_string());
+            rows.push(Seen { side, at, row });
+        }
+    }
+    Look { rows }
+}
+
+async fn read_row(context: &TaskContext, shard: &Shard) -> Result<Option<Control>, WorkError> {
+    let options = TxOptions {
+        read_only: true,
+        ..TxOptions::bounded(Duration::from_secs(2))
+    };
+    let mut tx = shard.database.begin(options).await?;
+    let row = control::journal(&mut tx, &context.migration.id()).await?;
+    tx.rollback().await;
+    Ok(row)
+}
+
+/// The journal: where the shards differ, the lowest; none when no shard that can be read has one. A shard without a row
+/// (a target that was made anew) does not undo what the others know.
+fn journal(look: &Look) -> Result<Option<Journal>, WorkError> {
+    let rows: Vec<&Control> = look
+        .rows
+        .iter()
+        .filter_map(|seen| seen.row.as_ref().ok()?.as_ref())
+        .collect();
+    let Some(lowest) = rows.iter().min_by_key(|row| (row.epoch, row.min_epoch)) else {
+        return Ok(None);
+    };
+    Ok(Some(Journal {
+        epoch: lowest.epoch,
+        min_epoch: rows.iter().map(|row| row.min_epoch).min().unwrap_or(lowest.min_epoch),
+        mode: mode(lowest)?,
+        secondary: secondary(lowest)?,
+        round: lowest.round,
+        base_since: lowest.base_since,
+        acked_at: acked_at(&rows, lowest.epoch),
+        // A fence on one side is a fence: only the source carries one.
+        fenced: rows.iter().any(|row| row.fenced),
+        archived: rows.iter().any(|row| row.archived != control::Archived::No),
+        uid: lowest.uid.clone(),
+    }))
+}
+
+/// Known only once every shard has it, for the epoch that all are at.
+fn acked_at(rows: &[&Control], epoch: i64) -> Option<String> {
+    let mut all = rows
+        .iter()
+        .map(|row| row.acked_at.as_ref().filter(|_| row.epoch == epoch));
+    let first = all.next()??;
+    all.all(|other| other.is_some()).then(|| first.clone())
+}
+
+async fn report(
+    context: &TaskContext,
+    look: &Look,
+    journal: Option<&Journal>,
+    wanted: Option<&ControlSpec>,
+    problem: Option<String>,
+) -> WatchReport {
+    let all = |check: &dyn Fn(&Control) -> bool| {
+        wanted.is_some()
+            && look
+                .rows
+                .iter()
+                .all(|seen| seen.row.as_ref().ok().and_then(Option::as_ref).is_some_and(check))
+    };
+    let mut problems: Vec<String> = problem.into_iter().collect();
+    problems.extend(look.rows.iter().filter_map(|seen| seen.row.as_ref().err().cloned()));
+    let mut report = WatchReport {
+        epoch_on_all_shards: all(&|row| wanted.is_some_and(|wanted| row.epoch == wanted.epoch)),
+        min_epoch_on_all_shards: all(&|row| wanted.is_some_and(|wanted| row.min_epoch >= wanted.min_epoch)),
+        ..WatchReport::default()
+    };
+    let base = journal.map_or(Side::Source, |journal| journal.mode.base());
+    let mut instances: BTreeMap<(String, String), Instance> = BTreeMap::new();
+    for seen in &look.rows {
+        // Without a control row there are no control tables to read.
+        let Ok(Some(_)) = &seen.row else { continue };
+        let shard = &context.shards(seen.side)[seen.at];
+        match gather(context, shard).await {
+            Ok(gathered) => {
+                report.queue += gathered.queue;
+                if seen.side == base && seen.at == 0 {
+                    report.clock = Some(gathered.clock);
+                }
+                for instance in gathered.instances {
+                    let key = (instance.pod_uid.clone(), instance.process.clone());
+                    let newer = instances.get(&key).is_none_or(|held| {
+                        (instance.epoch, -instance.seen_seconds_ago) > (held.epoch, -held.seen_seconds_ago)
+                    });
+                    if newer {
+                        instances.insert(key, instance);
+                    }
+                }
+            }
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    problems.dedup();
+    report.instances = instances.into_values().collect();
+    report.problem = (!problems.is_empty()).then(|| problems.join("; "));
+    report
+}
+
+struct Gathered {
+    clock: String,
+    queue: u64,
+    instances: Vec<Instance>,
+}
+
+async fn gather(context: &TaskContext, shard: &Shard) -> Result<Gathered, WorkError> {
+    let migration = context.migration.id();
+    let options = TxOptions {
+        read_only: true,
+        ..TxOptions::bounded(Duration::from_secs(2))
+    };
+    let mut tx = shard.database.begin(options).await?;
+    let clock = tx.clock().await?;
+    let queue = control::queue_depth(&mut tx, &migration, None).await?.unsigned_abs();
+    let instances = control::instances(&mut tx, &migration).await?;
+    tx.rollback().await;
+    let instances = instances
+        .into_iter()
+        .map(
+            |control::SeenInstance {
+                 instance,
+                 seen_seconds_ago,
+             }| Instance {
+                pod: instance.pod,
+                pod_uid: instance.pod_uid,
+                process: instance.process,
+                epoch: instance.epoch,
+                // Words of another release are no reason to hide the instance.
+                mode: instance.mode.parse().ok(),
+                secondary_writes: instance.secondary_writes.parse().ok(),
+                protocol: instance.protocol.parse().ok(),
+                seen_seconds_ago,
+                failed_second_writes: instance.failed_second_writes.unsigned_abs(),
+            },
+        )
+        .collect();
+    Ok(Gathered {
+        clock,
+        queue,
+        instances,
+    })
+}

@@ -1,0 +1,276 @@
+//! One table's work: base and follower, their two views of the table, the control row it was begun under. What reads
+//! takes no part in the epochs; what writes checks the control row first, in its own transaction.
+
+use super::context::{Shard, TaskContext};
+use super::error::WorkError;
+use crate::api::migration::{ColumnRule, Table};
+use crate::control::{self, Control};
+use crate::rows::{Row, Value};
+use crate::store::{ColumnMapping, Database, TableMapping, TablePair, TableSide, Tx, TxOptions};
+use crate::words::{Direction, Mode, SecondaryWrites, Side};
+use std::time::Duration;
+
+/// One table of a migration, in one direction.
+pub struct Work {
+    /// The task's surroundings.
+    pub ctx: TaskContext,
+    pair: TablePair,
+    table: Table,
+    control: Control,
+}
+
+/// What the manifest says of a table, in the store's words.
+pub fn mapping(table: &Table) -> TableMapping {
+    TableMapping {
+        source: table.name.clone(),
+        target: table.target.clone(),
+        key: table.key.clone().unwrap_or_default(),
+        version: table.version.clone(),
+        filter: table.filter.clone(),
+        columns: table
+            .columns
+            .iter()
+            .map(|rule| match rule {
+                ColumnRule::Rename { source, target } => ColumnMapping::Rename {
+                    source: source.clone(),
+                    target: target.clone(),
+                },
+                ColumnRule::Drop { source } => ColumnMapping::Drop { source: source.clone() },
+            })
+            .collect(),
+        ignore: table.ignore.clone(),
+        tolerance: table
+            .tolerance
+            .iter()
+            .map(|(column, most)| (column.clone(), *most))
+            .collect(),
+    }
+}
+
+/// Reads both schemas and pairs their columns.
+pub async fn pair(context: &TaskContext, table: &Table) -> Result<TablePair, WorkError> {
+    let source = schema(only(&context.source, "source")?, &table.name).await?;
+    let target = schema(only(&context.target, "target")?, &table.target).await?;
+    TablePair::new(source, target, &mapping(table)).map_err(|problems| {
+        let reason = problems.first().map_or("TableUnsuitable", |problem| problem.reason);
+        let found: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+        WorkError::permanent(reason, format!("table {}: {}", table.name, found.join("; ")))
+    })
+}
+
+async fn schema(shard: &Shard, name: &str) -> Result<crate::store::TableSchema, WorkError> {
+    shard.database.table(name).await?.ok_or_else(|| {
+        WorkError::permanent(
+            "TableMissing",
+            format!(
+                "table {name} is not in {}; create it, or correct spec.tables in the manifest",
+                shard.database.label()
+            ),
+        )
+    })
+}
+
+/// The one shard of a side that is not sharded.
+pub fn only<'s>(shards: &'s [Shard], side: &str) -> Result<&'s Shard, WorkError> {
+    match shards {
+        [shard] => Ok(shard),
+        _ => Err(WorkError::permanent(
+            "ShardsUnsupported",
+            format!(
+                "the {side} has {} shards; this version moves rows between one shard and one shard",
+                shards.len()
+            ),
+        )),
+    }
+}
+
+impl Work {
+    /// Prepares the task's table, and waits until every instance has acknowledged the epoch: before that nothing is
+    /// read and nothing is written.
+    pub async fn open(context: &TaskContext) -> Result<Self, WorkError> {
+        let name = context.task.table.clone().ok_or_else(|| {
+            WorkError::permanent(
+                "InvalidTask",
+                "a task of this kind needs spec.table; tasks are written by the operator",
+            )
+        })?;
+        let table = context.migration.table(&name).cloned().ok_or_else(|| {
+            WorkError::Stale(format!(
+                "table {name} is no longer in the manifest; its task has nothing to do"
+            ))
+        })?;
+        let pair = context.retry(async || pair(context, &table).await).await?;
+        let base = only(context.shards(context.task.direction.base()), "base")?
+            .database
+            .clone();
+        let control = context
+            .retry(async || {
+                let mut tx = base.begin(TxOptions::read_only()).await?;
+                let row = control::journal(&mut tx, &context.migration.id()).await?;
+                tx.rollback().await;
+                acknowledged(context, row)
+            })
+            .await?;
+        Ok(Self {
+            ctx: context.clone(),
+            pair,
+            table,
+            control,
+        })
+    }
+
+    fn direction(&self) -> Direction {
+        self.ctx.task.direction
+    }
+
+    /// `namespace/name`.
+    pub fn migration_id(&self) -> String {
+        self.ctx.migration.id()
+    }
+
+    /// The table as the manifest has it.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The base's control row as it was when the work began; its epoch is the task's.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// The only shard of a side.
+    pub fn shard(&self, side: Side) -> &Shard {
+        // `open` has checked that each side has exactly one.
+        &self.ctx.shards(side)[0]
+    }
+
+    /// The side that is right.
+    pub fn base(&self) -> &Database {
+        &self.shard(self.direction().base()).database
+    }
+
+    /// The side that is kept in step.
+    pub fn follower(&self) -> &Database {
+        &self.shard(self.direction().follower()).database
+    }
+
+    /// The table in the base.
+    pub fn base_side(&self) -> &TableSide {
+        self.pair.base(self.direction())
+    }
+
+    /// The table in the follower.
+    pub fn follower_side(&self) -> &TableSide {
+        self.pair.follower(self.direction())
+    }
+
+    /// The planner's estimate of the base's rows.
+    pub fn base_estimate(&self) -> u64 {
+        self.base_side().schema.estimated_rows
+    }
+
+    /// Whether the two rows count as the same.
+    pub fn equal(&self, base: &Row, follower: &Row) -> bool {
+        self.pair.comparison.equal(base, follower)
+    }
+
+    /// Whether the first row's version is newer than the second's.
+    pub fn newer(&self, first: &Row, second: &Row) -> bool {
+        self.version(first) > self.version(second)
+    }
+
+    /// The version of a row: canonical UTC text, ordered as text.
+    pub fn version<'r>(&self, row: &'r Row) -> Option<&'r str> {
+        match self.base_side().version_of(row) {
+            Value::Text(version) => Some(version),
+            _ => None,
+        }
+    }
+
+    /// The base's clock.
+    pub async fn base_clock(&self) -> Result<String, WorkError> {
+        self.ctx.retry(async || Ok(self.base().clock().await?)).await
+    }
+
+    /// For reading rows and reports: no control row, no locks.
+    pub async fn begin_plain(&self, database: &Database) -> Result<Tx, WorkError> {
+        Ok(database.begin(TxOptions::read_only()).await?)
+    }
+
+    /// For writing: the database has to be at this worker's epoch, and stays there until the transaction ends.
+    pub async fn begin_checked(&self, database: &Database, options: TxOptions) -> Result<Tx, WorkError> {
+        let mut tx = database.begin(options).await?;
+        control::check_worker(&mut tx, &self.migration_id(), self.ctx.task.epoch).await?;
+        Ok(tx)
+    }
+
+    /// For writing to the follower.
+    pub async fn begin_follower(&self, options: TxOptions) -> Result<Tx, WorkError> {
+        self.begin_checked(self.follower(), options).await
+    }
+}
+
+/// Whether the work may begin under this control row.
+fn acknowledged(context: &TaskContext, row: Option<Control>) -> Result<Control, WorkError> {
+    let epoch = context.task.epoch;
+    let Some(row) = row else {
+        return Err(WorkError::Waiting {
+            reason: "NoJournal",
+            message: format!(
+                "the base carries no control row of {} yet; the Watch task writes it",
+                context.migration.id()
+            ),
+        });
+    };
+    if row.epoch != epoch {
+        return Err(WorkError::Stale(format!(
+            "the control row of {} is at epoch {}, this worker was started for epoch {epoch}: it writes nothing",
+            context.migration.id(),
+            row.epoch
+        )));
+    }
+    let base = mode(&row)?.base();
+    if base != context.task.direction.base() {
+        return Err(WorkError::Stale(format!(
+            "in epoch {epoch} the base is the {}, this task takes the {} for it",
+            base.as_str(),
+            context.task.direction.base().as_str()
+        )));
+    }
+    if row.min_epoch < epoch {
+        return Err(WorkError::Waiting {
+            reason: "NotAcknowledged",
+            message: format!(
+                "not every instance of the application has acknowledged epoch {epoch} (the databases still admit epoch {}): \
+                 no row is read before",
+                row.min_epoch
+            ),
+        });
+    }
+    Ok(row)
+}
+
+/// The application's mode in the row's epoch.
+pub fn mode(row: &Control) -> Result<Mode, WorkError> {
+    row.mode
+        .parse()
+        .map_err(|error| WorkError::permanent("ControlTableDamaged", format!("_datamigration_control: {error}")))
+}
+
+/// What a failing second write means in the row's epoch.
+pub fn secondary(row: &Control) -> Result<SecondaryWrites, WorkError> {
+    row.secondary
+        .parse()
+        .map_err(|error| WorkError::permanent("ControlTableDamaged", format!("_datamigration_control: {error}")))
+}
+
+/// How long a transaction waits for a writer's lock before it lets go of its own.
+pub const LOCK_WAIT: Duration = Duration::from_millis(500);
+
+/// Bounded statements and lock waits; a connection may take longer to be had.
+pub fn short(most: Duration) -> TxOptions {
+    TxOptions {
+        acquire_timeout: Duration::from_secs(5),
+        ..TxOptions::bounded(most)
+    }
+}
