@@ -39,10 +39,10 @@ fmt: ## formats the code
 	cargo fmt --all
 
 crds: build ## writes crds/ anew from the types
-	$(BINARIES)/datamigration crd --output crds
+	.ci/crds crds
 
 check-crds: build
-	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; $(BINARIES)/datamigration crd --output "$$fresh"; \
+	fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; .ci/crds "$$fresh"; \
 	diff -ru crds "$$fresh" || { echo 'crds/ is not what the types say: run `make crds` and commit the result' >&2; exit 1; }
 
 deny:
