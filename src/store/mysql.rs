@@ -104,7 +104,8 @@ async fn prepare_session(conn: &mut MySqlConnection) -> Result<Flavour, sqlx::Er
 pub(crate) fn begin_sql(flavour: Flavour, options: &TxOptions) -> String {
     let push = |sql: &mut String, part: std::fmt::Arguments<'_>| sql.push_str(&part.to_string());
     let mut lock = options.lock_timeout;
-    let mut sql = String::from("SET SESSION ");
+    // The pass of a fence is one transaction's, and user variables are the session's.
+    let mut sql = String::from("SET @datamigration_fence_pass = NULL, SESSION ");
     match flavour {
         Flavour::MariaDb => {
             let seconds = options.statement_timeout.map_or(0.0, |t| t.as_secs_f64());
@@ -224,11 +225,11 @@ mod tests {
         let follower = TxOptions::bounded(Duration::from_millis(500));
         assert_eq!(
             begin_sql(Flavour::MariaDb, &follower),
-            "SET SESSION max_statement_time = 0.500, innodb_lock_wait_timeout = 1, lock_wait_timeout = 1; START TRANSACTION"
+            "SET @datamigration_fence_pass = NULL, SESSION max_statement_time = 0.500, innodb_lock_wait_timeout = 1, lock_wait_timeout = 1; START TRANSACTION"
         );
         assert_eq!(
             begin_sql(Flavour::MySql, &TxOptions::read_only()),
-            "SET SESSION max_execution_time = 0, innodb_lock_wait_timeout = 5, lock_wait_timeout = 5; START TRANSACTION READ ONLY"
+            "SET @datamigration_fence_pass = NULL, SESSION max_execution_time = 0, innodb_lock_wait_timeout = 5, lock_wait_timeout = 5; START TRANSACTION READ ONLY"
         );
     }
 
