@@ -2,8 +2,9 @@
 
 #[cfg(feature = "operator")]
 pub mod api;
-/// Values, keys, rows and logical types: pure data vocabulary.
+/// Control tables in the databases themselves: epochs and journal, claims, instances, queue, deletes.
 pub mod control;
+/// Values, keys, rows and logical types: pure data vocabulary.
 pub mod rows;
 /// The databases: sessions, schemas, row operations, fences.
 pub mod store;

@@ -35,11 +35,17 @@ pub enum FenceState {
 
 impl Fence {
     pub fn new(migration: &str, uid: &str) -> Fence {
-        Fence { migration: migration.to_owned(), token: format!("{migration}#{uid}") }
+        Fence {
+            migration: migration.to_owned(),
+            token: format!("{migration}#{uid}"),
+        }
     }
 
     fn message(&self, table: &str) -> String {
-        let full = format!("{FENCE_MARK} {table} has been moved to its new database by DataMigration {}", self.migration);
+        let full = format!(
+            "{FENCE_MARK} {table} has been moved to its new database by DataMigration {}",
+            self.migration
+        );
         full.chars().take(MOST_MESSAGE).collect()
     }
 
@@ -86,7 +92,11 @@ fn triggers(engine: Engine, table: &Ident, fence: &Fence) -> Result<Vec<(String,
 /// MySQL's triggers share one namespace per database, hence the table's digest.
 fn mysql_name(table: &Ident, fence: &Fence, event: &str) -> String {
     let table = hexadecimal(&Sha256::digest(table.as_str().as_bytes())[..6]);
-    format!("_datamigration_fence_{table}_{}_{}", fence.digest(), event.to_lowercase())
+    format!(
+        "_datamigration_fence_{table}_{}_{}",
+        fence.digest(),
+        event.to_lowercase()
+    )
 }
 
 fn postgres_name(fence: &Fence) -> String {
@@ -120,7 +130,8 @@ impl Database {
         };
         if self.engine() == Engine::Postgres {
             // Two of these at once would collide on the catalogue row.
-            tx.query("SELECT pg_advisory_xact_lock(?)", &[Value::Int(0x64_6d_66_65_6e_63_65)]).await?;
+            tx.query("SELECT pg_advisory_xact_lock(?)", &[Value::Int(0x64_6d_66_65_6e_63_65)])
+                .await?;
             tx.execute(&postgres_function(), &[]).await?;
         }
         for (name, sql) in triggers(self.engine(), &ident, fence)? {
@@ -149,8 +160,15 @@ impl Database {
 
     pub async fn fence_state(&self, table: &str, fence: &Fence) -> Result<FenceState> {
         let ident = Ident::new(table)?;
-        let Some(schema) = self.table(table).await? else { return Ok(FenceState::Open) };
-        let standing: Vec<&str> = schema.triggers.iter().filter(|t| t.fence).map(|t| t.name.as_str()).collect();
+        let Some(schema) = self.table(table).await? else {
+            return Ok(FenceState::Open);
+        };
+        let standing: Vec<&str> = schema
+            .triggers
+            .iter()
+            .filter(|t| t.fence)
+            .map(|t| t.name.as_str())
+            .collect();
         let wanted = triggers(self.engine(), &ident, fence)?;
         Ok(if wanted.iter().all(|(name, _)| standing.contains(&name.as_str())) {
             FenceState::Standing
@@ -168,7 +186,8 @@ impl Database {
         let table = Ident::new(name.clone())?;
         let quoted = table.quoted(self.engine());
         let fence = Fence::new("preflight", "probe");
-        self.execute(&format!("CREATE TABLE {quoted} (id INT NOT NULL PRIMARY KEY)"), &[]).await?;
+        self.execute(&format!("CREATE TABLE {quoted} (id INT NOT NULL PRIMARY KEY)"), &[])
+            .await?;
         let outcome = self.try_fence_on(&name, &quoted, &fence).await;
         let dropped = self.execute(&format!("DROP TABLE {quoted}"), &[]).await;
         outcome.and(dropped.map(|_| ()))
@@ -176,12 +195,19 @@ impl Database {
 
     async fn try_fence_on(&self, name: &str, quoted: &str, fence: &Fence) -> Result<()> {
         let insert = format!("INSERT INTO {quoted} (id) VALUES (?)");
-        let unexpected = |message: &str| StoreError::Other { label: self.label().to_owned(), message: message.to_owned() };
+        let unexpected = |message: &str| StoreError::Other {
+            label: self.label().to_owned(),
+            message: message.to_owned(),
+        };
         self.create_fence(name, fence).await?;
         match self.execute(&insert, &[Value::Int(1)]).await {
             Err(StoreError::Fenced { .. }) => {}
             Err(other) => return Err(other),
-            Ok(_) => return Err(unexpected("a fence was created and did not refuse a write; are triggers switched off on this server?")),
+            Ok(_) => {
+                return Err(unexpected(
+                    "a fence was created and did not refuse a write; are triggers switched off on this server?",
+                ));
+            }
         }
         let mut tx = self.begin(TxOptions::default()).await?;
         tx.pass_fence(fence).await?;
@@ -190,7 +216,9 @@ impl Database {
         if self.fence_state(name, fence).await? == FenceState::Standing {
             Ok(())
         } else {
-            Err(unexpected("a fence was created and cannot be seen afterwards; the account needs the privilege to see triggers (TRIGGER on the database)"))
+            Err(unexpected(
+                "a fence was created and cannot be seen afterwards; the account needs the privilege to see triggers (TRIGGER on the database)",
+            ))
         }
     }
 }
@@ -202,10 +230,14 @@ impl Tx {
         let token = [Value::text(fence.token.as_str())];
         match self.engine() {
             // Forgotten when the next transaction of the session begins (`mysql::begin_sql`).
-            Engine::MySql => self.execute("SET @datamigration_fence_pass = ?", &token).await.map(|_| ()),
-            Engine::Postgres => {
-                self.query("SELECT set_config('datamigration.fence_pass', ?, true)", &token).await.map(|_| ())
-            }
+            Engine::MySql => self
+                .execute("SET @datamigration_fence_pass = ?", &token)
+                .await
+                .map(|_| ()),
+            Engine::Postgres => self
+                .query("SELECT set_config('datamigration.fence_pass', ?, true)", &token)
+                .await
+                .map(|_| ()),
         }
     }
 }

@@ -21,20 +21,27 @@ impl Database {
             names.push(Ident::new(column.name.clone())?.quoted(engine));
         }
         let columns = names.join(", ");
-        let Some(first) = names.first() else { return Ok(Vec::new()) };
+        let Some(first) = names.first() else {
+            return Ok(Vec::new());
+        };
         let attempts = [
             ("SELECT", format!("SELECT {columns} FROM {table} WHERE 1 = 0")),
-            ("INSERT", format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM {table} WHERE 1 = 0")),
+            (
+                "INSERT",
+                format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM {table} WHERE 1 = 0"),
+            ),
             ("UPDATE", format!("UPDATE {table} SET {first} = {first} WHERE 1 = 0")),
             ("DELETE", format!("DELETE FROM {table} WHERE 1 = 0")),
         ];
         let mut missing = Vec::new();
         for (privilege, sql) in attempts {
-            self.attempt(format!("{privilege} on {}", schema.name), &sql, &mut missing).await?;
+            self.attempt(format!("{privilege} on {}", schema.name), &sql, &mut missing)
+                .await?;
         }
         for sequence in schema.columns.iter().filter_map(|c| c.sequence.as_deref()) {
             let sql = format!("ALTER SEQUENCE {sequence} NO CYCLE");
-            self.attempt(format!("ownership of sequence {sequence}"), &sql, &mut missing).await?;
+            self.attempt(format!("ownership of sequence {sequence}"), &sql, &mut missing)
+                .await?;
         }
         Ok(missing)
     }
@@ -48,12 +55,18 @@ impl Database {
         match self.execute(&create, &[]).await {
             Ok(_) => {}
             Err(error) if is_refusal(&error) => {
-                return Ok(vec![MissingPrivilege { what: "CREATE (tables)".to_owned(), error }]);
+                return Ok(vec![MissingPrivilege {
+                    what: "CREATE (tables)".to_owned(),
+                    error,
+                }]);
             }
             Err(error) => return Err(error),
         }
         for (what, sql) in [
-            ("INSERT on its own tables", format!("INSERT INTO {name} (id) VALUES (1)")),
+            (
+                "INSERT on its own tables",
+                format!("INSERT INTO {name} (id) VALUES (1)"),
+            ),
             ("UPDATE on its own tables", format!("UPDATE {name} SET id = 2")),
             ("DELETE on its own tables", format!("DELETE FROM {name}")),
         ] {
@@ -61,11 +74,19 @@ impl Database {
         }
         if self.engine() == Engine::MySql {
             let sql = "SET SESSION auto_increment_increment = 1";
-            self.attempt("setting auto_increment_increment for a session".to_owned(), sql, &mut missing).await?;
+            self.attempt(
+                "setting auto_increment_increment for a session".to_owned(),
+                sql,
+                &mut missing,
+            )
+            .await?;
         }
         match self.execute(&format!("DROP TABLE {name}"), &[]).await {
             Ok(_) => {}
-            Err(error) if is_refusal(&error) => missing.push(MissingPrivilege { what: "DROP (tables)".to_owned(), error }),
+            Err(error) if is_refusal(&error) => missing.push(MissingPrivilege {
+                what: "DROP (tables)".to_owned(),
+                error,
+            }),
             Err(error) => return Err(error),
         }
         Ok(missing)
