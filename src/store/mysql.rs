@@ -153,6 +153,10 @@ fn cell(row: &MySqlRow, i: usize) -> Result<Value, sqlx::Error> {
     if raw.is_null() {
         return Ok(Value::Null);
     }
+    // The driver calls a text of a binary collation (`utf8mb4_bin`) VARBINARY: the character set tells which it is.
+    if <str as sqlx::Type<MySql>>::compatible(row.columns()[i].type_info()) {
+        return Ok(Value::Text(row.try_get_unchecked::<String, _>(i)?));
+    }
     let name = row.columns()[i].type_info().name().to_owned();
     let undecodable = |message: String| sqlx::Error::ColumnDecode {
         index: i.to_string(),
