@@ -173,3 +173,154 @@ fn the_whole_ladder_loses_nothing_while_workers_and_operator_are_killed() {
     assert!(acknowledged >= 20_000, "too little load to prove anything: {audit}");
     assert!(output.contains("status.phase: Archived"));
 }
+
+/// Runs statements on a database of the host's, each in its own transaction.
+fn sql(url: &str, ca: &str, statements: &[&str]) {
+    use datamigration::store::{ConnectConfig, Database, SecretUrl, TlsMode, TxOptions};
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let database = Database::connect(&ConnectConfig {
+            url: SecretUrl::new(url),
+            tls: TlsMode::VerifyFull,
+            ca: Some(ca.into()),
+            max_connections: 1,
+            label: "test".into(),
+            application: "test".into(),
+        })
+        .await
+        .unwrap();
+        for statement in statements {
+            let mut tx = database.begin(TxOptions::default()).await.unwrap();
+            tx.execute(statement, &[]).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+    });
+}
+
+/// A migration of one table, of databases whose URLs the two Secrets hold.
+fn migration(name: &str, table: &str, source: &str, target: &str) -> Value {
+    json!({
+        "apiVersion": "datamigration.dev/v1alpha1",
+        "kind": "DataMigration",
+        "metadata": {"name": name},
+        "spec": {
+            "strategy": "DualWrite",
+            "phase": "SourceFirst",
+            "source": {
+                "engine": "MySQL",
+                "shards": [{"name": "main", "urlSecretRef": {"name": source, "key": "url"}}],
+                "tls": {"mode": "VerifyFull", "caSecretRef": {"name": "ca", "key": "ca.crt"}},
+            },
+            "target": {
+                "engine": "PostgreSQL",
+                "shards": [{"name": "main", "urlSecretRef": {"name": target, "key": "url"}}],
+                "tls": {"mode": "VerifyFull", "caSecretRef": {"name": "ca", "key": "ca.crt"}},
+            },
+            "tables": [{"name": table, "version": "updated_at"}],
+            "application": {
+                "configMapRef": {"name": "mode"},
+                "acknowledge": {"by": "Instances", "selector": {"matchLabels": {"app": "none"}}, "timeout": "1m"},
+            },
+        },
+    })
+}
+
+#[test]
+fn bad_input_ends_in_a_condition_that_names_object_and_remedy() {
+    let cluster = Cluster::with_operator("e2e-bad-input");
+    let databases = Databases::up("e2e");
+    let ca = databases.value("DATABASES_CA");
+    sql(
+        databases.value("MARIADB_URL"),
+        ca,
+        &[
+            "CREATE TABLE good (id BIGINT PRIMARY KEY, note VARCHAR(100), updated_at TIMESTAMP(6) NOT NULL)",
+            "CREATE TABLE no_key (id BIGINT, updated_at TIMESTAMP(6) NOT NULL)",
+            "CREATE TABLE no_version (id BIGINT PRIMARY KEY)",
+            "CREATE TABLE incompatible (id BIGINT PRIMARY KEY, amount VARCHAR(20), updated_at TIMESTAMP(6) NOT NULL)",
+        ],
+    );
+    sql(
+        databases.value("POSTGRES_URL"),
+        ca,
+        &[
+            "CREATE TABLE good (id BIGINT PRIMARY KEY, note VARCHAR(100), updated_at TIMESTAMP(6) NOT NULL)",
+            "CREATE TABLE no_key (id BIGINT, updated_at TIMESTAMP(6) NOT NULL)",
+            "CREATE TABLE no_version (id BIGINT PRIMARY KEY)",
+            "CREATE TABLE incompatible (id BIGINT PRIMARY KEY, amount BIGINT, updated_at TIMESTAMP(6) NOT NULL)",
+        ],
+    );
+
+    let secret = |name: &str, key: &str, value: &str| {
+        cluster
+            .apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {key: value}}))
+            .unwrap();
+    };
+    let mysql = databases.value("MARIADB_POD_URL");
+    let password = mysql.split(['@', ':']).nth(2).unwrap();
+    secret("mysql", "url", mysql);
+    secret("postgres", "url", databases.value("POSTGRES_POD_URL"));
+    secret("wrong-password", "url", &mysql.replace(password, "not-the-password"));
+    // A port of the databases' own host where nothing listens.
+    let port = mysql.rsplit(':').next().unwrap().split('/').next().unwrap();
+    secret("nobody-there", "url", &mysql.replace(port, "1"));
+    secret("ca", "ca.crt", &std::fs::read_to_string(ca).unwrap());
+    // The application runs in a mode of its own; nothing of this may touch it.
+    let mode = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mode"},
+        "data": {"write-mode": "SRC_ONLY", "read-from": "SOURCE", "read-target-percent": "0",
+                 "secondary-writes": "Lenient", "epoch": "0"},
+    });
+    cluster.apply(&mode).unwrap();
+
+    let cases: [(&str, &str, &str, &[&str]); 6] = [
+        ("no-key", "no_key", "mysql", &["no_key", "ALTER TABLE"]),
+        ("no-version", "no_version", "mysql", &["no_version", "updated_at"]),
+        ("incompatible", "incompatible", "mysql", &["incompatible", "amount"]),
+        ("wrong-password", "good", "wrong-password", &["source/main", "password"]),
+        ("unreachable", "good", "nobody-there", &["source/main", "reach"]),
+        ("no-secret", "good", "not-there", &["not-there", "url"]),
+    ];
+    for (name, table, source, _) in &cases {
+        cluster.apply(&migration(name, table, source, "postgres")).unwrap();
+    }
+    for (name, _, _, words) in &cases {
+        let condition = cluster.condition(name, "Stalled", "True");
+        let message = condition["message"].as_str().unwrap_or_default();
+        for word in *words {
+            assert!(message.contains(word), "{name}: {word:?} is not in the message: {condition}");
+        }
+        assert!(!message.contains(password) && !message.contains("not-the-password"), "a password is shown: {message}");
+        cluster.condition(name, "Ready", "False");
+    }
+
+    // The second migration of a table says which is the first; the first goes on.
+    let mut twin = migration("twin-a", "good", "mysql", "postgres");
+    twin["spec"]["phase"] = json!("SourceOnly");
+    cluster.apply(&twin).unwrap();
+    cluster.condition("twin-a", "SchemaCompatible", "True");
+    twin["metadata"]["name"] = json!("twin-b");
+    cluster.apply(&twin).unwrap();
+    let refused = cluster.condition("twin-b", "Stalled", "True");
+    assert!(refused["message"].as_str().unwrap_or_default().contains("twin-a"), "{refused}");
+
+    // What can never become valid is refused when it is applied.
+    let mut skips = migration("skips-down", "good", "mysql", "postgres");
+    skips["spec"]["phase"] = json!("TargetOnly");
+    cluster.apply(&skips).unwrap();
+    skips["spec"]["phase"] = json!("SourceFirst");
+    let refusal = cluster.apply(&skips).unwrap_err();
+    assert!(refusal.contains("TargetOnly"), "{refusal}");
+    let mut offline = migration("offline", "good", "mysql", "postgres");
+    offline["spec"]["strategy"] = json!("Offline");
+    match cluster.apply(&offline) {
+        Err(refusal) => assert!(refusal.contains("strategy"), "{refusal}"),
+        Ok(()) => {
+            let condition = cluster.condition("offline", "Stalled", "True");
+            assert!(condition["message"].as_str().unwrap_or_default().contains("strategy"), "{condition}");
+        }
+    }
+
+    let data = &cluster.get("configmap", "mode")["data"];
+    assert_eq!(data, &mode["data"], "the application's mode was touched");
+}
