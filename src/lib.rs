@@ -1,11 +1,27 @@
 //! `datamigration`: moves live tables from one database to another under an application's traffic.
 
 #[cfg(feature = "operator")]
+pub mod act;
+#[cfg(feature = "operator")]
 pub mod api;
 /// Control tables in the databases themselves: epochs and journal, claims, instances, queue, deletes.
 pub mod control;
+#[cfg(feature = "operator")]
+pub mod controller;
+#[cfg(feature = "operator")]
+pub mod decide;
+#[cfg(feature = "operator")]
+pub mod lease;
+#[cfg(feature = "operator")]
+pub mod observe;
+#[cfg(feature = "operator")]
+pub mod platform;
+#[cfg(feature = "operator")]
+pub mod reconcile;
 /// Values, keys, rows and logical types: pure data vocabulary.
 pub mod rows;
+#[cfg(feature = "operator")]
+pub mod status;
 /// The databases: sessions, schemas, row operations, fences.
 pub mod store;
 pub mod words;

@@ -112,6 +112,7 @@ impl Mode {
 }
 
 impl Side {
+    #[must_use]
     pub const fn other(self) -> Self {
         match self {
             Self::Source => Self::Target,
@@ -138,6 +139,15 @@ impl Direction {
             Side::Target => Self::Reverse,
         }
     }
+}
+
+/// The first bytes of a digest, as text for names.
+pub fn hex(bytes: &[u8], first: usize) -> String {
+    bytes.iter().take(first).fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
+        text
+    })
 }
 
 /// Names of the ConfigMap's keys; an application may choose others (`spec.application.configMapRef.keys`).

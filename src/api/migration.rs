@@ -19,6 +19,8 @@ pub struct Migration {
     /// UID of the DataMigration; every control row carries it.
     pub uid: String,
     pub generation: i64,
+    /// A short digest of what Preflight depends on: databases, tables, way back, worker. Another digest, another preflight.
+    pub fingerprint: String,
     pub strategy: Strategy,
     /// How far the ladder may be climbed.
     pub phase: Phase,
@@ -182,7 +184,8 @@ pub enum Destination {
 /// The worker pods.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Worker {
-    pub service_account: String,
+    /// `None`: the one that the operator was installed with.
+    pub service_account: Option<String>,
     pub resources: ResourceRequirements,
     pub host_aliases: Vec<HostAlias>,
 }

@@ -3,6 +3,8 @@
 
 pub mod conditions;
 pub mod database;
+#[cfg(test)]
+pub mod fixtures;
 pub mod migration;
 pub mod phase;
 pub mod spec;
