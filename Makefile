@@ -17,12 +17,12 @@ SCRIPTS := $(shell grep -rlE '^(\#!/usr/bin/env bash|\# shellcheck shell=bash)' 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# With the tests, although they are not needed here: without them cargo chooses other features for the dependencies, and
+# would build most of them a second time.
 build: ## the binaries, statically linked, where tests and images take them from
-	cargo build --workspace --bins
-
-test: ## all tests, on a real cluster and real databases; ends with the test runner's summary
-	tests/cluster/packages
 	cargo build --workspace --all-targets
+
+test: build ## all tests, on a real cluster and real databases; ends with the test runner's summary
 	tests/cluster/with cargo test --workspace --no-fail-fast
 
 demo: build ## one migration, from the first rung to the last, under load; ends with the audit
