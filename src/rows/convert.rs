@@ -60,15 +60,19 @@ pub fn judge(source: &T, target: &T) -> Carriage {
                 format!("a {target} can hold numbers that a {source} cannot: such rows cannot be carried back"),
             )
         }
-        (T::Decimal { scale: 0, precision }, T::Int { .. }) if *precision != 0 => {
+        (T::Decimal { scale: 0, precision }, T::Int { bits, .. }) if *precision != 0 => {
             let (_, high) = target.int_range().unwrap_or_default();
+            let carry = T::Int {
+                bits: 64,
+                unsigned: false,
+            };
             if usize::from(*precision) < high.to_string().len() {
+                declared(&carry, format!("a {source} is kept as a {target}"))
+            } else if *bits == 64 {
+                // The usual home of a 64-bit number where there is no such type: it is one, or its row is refused.
                 declared(
-                    &T::Int {
-                        bits: 64,
-                        unsigned: false,
-                    },
-                    format!("a {source} is kept as a {target}"),
+                    &carry,
+                    format!("numbers of a {source} that a {target} does not hold are refused row by row"),
                 )
             } else {
                 refused(format!("a {source} can hold numbers that a {target} cannot"))

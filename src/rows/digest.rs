@@ -134,7 +134,9 @@ mod tests {
         );
         let digest = |rows: [&Row; 2]| {
             let mut d = ChunkDigest::default();
-            rows.into_iter().for_each(|r| d.add(r));
+            for row in rows {
+                d.add(row);
+            }
             assert_eq!(d.rows(), 2);
             d.finish()
         };

@@ -270,9 +270,9 @@ fn read_window(
             .key_beyond(key, Beyond::After)?
             .push("))");
     }
-    sql.filter().push(" ORDER BY ").column(v).push(", ");
+    sql.filter().push(" ORDER BY ").stored(v).push(", ");
     sql.list(&side.key, ", ", |sql, &i| {
-        sql.column(i);
+        sql.stored(i);
     });
     sql.push(&format!(" LIMIT {limit}"));
     Ok(sql.finish())

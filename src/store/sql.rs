@@ -102,6 +102,12 @@ impl<'t> Sql<'t> {
         self.push(&quoted)
     }
 
+    /// The column with its table before it. In ORDER BY a bare name would mean the rendered output column of that
+    /// name: PostgreSQL would sort numbers as text, and without the index.
+    pub fn stored(&mut self, i: usize) -> &mut Self {
+        self.table().push(".").column(i)
+    }
+
     pub fn quoted(&self, i: usize) -> String {
         self.side.columns[i].name.quoted(self.side.engine)
     }
@@ -177,7 +183,7 @@ impl<'t> Sql<'t> {
         let side = self.side;
         self.push(" ORDER BY ");
         self.list(&side.key, ", ", |sql, &i| {
-            sql.column(i);
+            sql.stored(i);
             if descending {
                 sql.push(" DESC");
             }

@@ -1,0 +1,16 @@
+//! The store against real servers: one suite, run on MariaDB and PostgreSQL alike, and on every pair of them.
+
+mod support;
+
+#[path = "store/fences.rs"]
+mod fences;
+#[path = "store/helpers.rs"]
+mod helpers;
+#[path = "store/keys.rs"]
+mod keys;
+#[path = "store/transactions.rs"]
+mod transactions;
+#[path = "store/values.rs"]
+mod values;
+#[path = "store/writes.rs"]
+mod writes;
