@@ -48,24 +48,60 @@ impl Cluster {
     /// The cluster, up, with the operator installed by the chart and `namespace` fresh.
     fn with_operator(namespace: &'static str) -> Self {
         let turn = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
-        let kubeconfig = run("tests/cluster/up", &[], &[]).lines().last().unwrap_or_default().to_owned();
+        let kubeconfig = run("tests/cluster/up", &[], &[])
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .to_owned();
         let tools = run(
             "bash",
-            &["-c", ". tests/cluster/lib/paths; printf %s \"$KUBERNETES_BIN:$HELM_BIN\""],
+            &[
+                "-c",
+                ". tests/cluster/lib/paths; printf %s \"$KUBERNETES_BIN:$HELM_BIN\"",
+            ],
             &[],
         );
         let path = format!("{tools}:{}", std::env::var("PATH").unwrap_or_default());
-        let cluster = Self { kubeconfig, path, namespace, _turn: turn };
+        let cluster = Self {
+            kubeconfig,
+            path,
+            namespace,
+            _turn: turn,
+        };
         let binary = env!("CARGO_BIN_EXE_datamigration");
-        run("tests/cluster/image", &[binary, "localhost/datamigration:test"], &cluster.environment());
-        cluster.run("kubectl", &["delete", "namespace", namespace, "--ignore-not-found", "--wait", "--timeout=120s"]);
+        run(
+            "tests/cluster/image",
+            &[binary, "localhost/datamigration:test"],
+            &cluster.environment(),
+        );
+        cluster.run(
+            "kubectl",
+            &[
+                "delete",
+                "namespace",
+                namespace,
+                "--ignore-not-found",
+                "--wait",
+                "--timeout=120s",
+            ],
+        );
         cluster.run("kubectl", &["create", "namespace", namespace]);
         cluster.run(
             "helm",
             &[
-                "upgrade", "--install", "datamigration", "charts/datamigration", "--namespace", "datamigration-system",
-                "--create-namespace", "--wait", "--timeout", "120s", "--set",
-                "image.repository=localhost/datamigration,image.tag=test,image.pullPolicy=Never", "--set",
+                "upgrade",
+                "--install",
+                "datamigration",
+                "charts/datamigration",
+                "--namespace",
+                "datamigration-system",
+                "--create-namespace",
+                "--wait",
+                "--timeout",
+                "120s",
+                "--set",
+                "image.repository=localhost/datamigration,image.tag=test,image.pullPolicy=Never",
+                "--set",
                 &format!("workerNamespaces={{{namespace}}}"),
             ],
         );
@@ -94,7 +130,11 @@ impl Cluster {
             .envs(self.environment())
             .output()
             .unwrap();
-        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
     }
 
     fn get(&self, kind: &str, name: &str) -> Value {
@@ -112,7 +152,10 @@ impl Cluster {
                 .cloned()
                 .unwrap_or(Value::Null);
             if found["status"] == status {
-                assert_eq!(found["observedGeneration"], resource["metadata"]["generation"], "{found}");
+                assert_eq!(
+                    found["observedGeneration"], resource["metadata"]["generation"],
+                    "{found}"
+                );
                 return found;
             }
             assert!(
@@ -145,7 +188,9 @@ impl Databases {
     }
 
     fn value(&self, key: &str) -> &str {
-        self.values.get(key).map_or_else(|| panic!("databases.env has no {key}"), String::as_str)
+        self.values
+            .get(key)
+            .map_or_else(|| panic!("databases.env has no {key}"), String::as_str)
     }
 }
 
@@ -161,7 +206,11 @@ fn the_whole_ladder_loses_nothing_while_workers_and_operator_are_killed() {
     let output = run(
         "tests/demo/run",
         &[],
-        &[("DEMO_KILL_COPY", "1"), ("DEMO_KILL_OPERATOR", "1"), ("DEMO_KEEP_CLUSTER", "1")],
+        &[
+            ("DEMO_KILL_COPY", "1"),
+            ("DEMO_KILL_OPERATOR", "1"),
+            ("DEMO_KEEP_CLUSTER", "1"),
+        ],
     );
     println!("{output}");
     let audit = output.lines().last().unwrap_or_default();
@@ -253,7 +302,9 @@ fn bad_input_ends_in_a_condition_that_names_object_and_remedy() {
 
     let secret = |name: &str, key: &str, value: &str| {
         cluster
-            .apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {key: value}}))
+            .apply(
+                &json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {key: value}}),
+            )
             .unwrap();
     };
     let mysql = databases.value("MARIADB_POD_URL");
@@ -288,9 +339,15 @@ fn bad_input_ends_in_a_condition_that_names_object_and_remedy() {
         let condition = cluster.condition(name, "Stalled", "True");
         let message = condition["message"].as_str().unwrap_or_default();
         for word in *words {
-            assert!(message.contains(word), "{name}: {word:?} is not in the message: {condition}");
+            assert!(
+                message.contains(word),
+                "{name}: {word:?} is not in the message: {condition}"
+            );
         }
-        assert!(!message.contains(password) && !message.contains("not-the-password"), "a password is shown: {message}");
+        assert!(
+            !message.contains(password) && !message.contains("not-the-password"),
+            "a password is shown: {message}"
+        );
         cluster.condition(name, "Ready", "False");
     }
 
@@ -302,7 +359,10 @@ fn bad_input_ends_in_a_condition_that_names_object_and_remedy() {
     twin["metadata"]["name"] = json!("twin-b");
     cluster.apply(&twin).unwrap();
     let refused = cluster.condition("twin-b", "Stalled", "True");
-    assert!(refused["message"].as_str().unwrap_or_default().contains("twin-a"), "{refused}");
+    assert!(
+        refused["message"].as_str().unwrap_or_default().contains("twin-a"),
+        "{refused}"
+    );
 
     // What can never become valid is refused when it is applied.
     let mut skips = migration("skips-down", "good", "mysql", "postgres");
@@ -317,7 +377,10 @@ fn bad_input_ends_in_a_condition_that_names_object_and_remedy() {
         Err(refusal) => assert!(refusal.contains("strategy"), "{refusal}"),
         Ok(()) => {
             let condition = cluster.condition("offline", "Stalled", "True");
-            assert!(condition["message"].as_str().unwrap_or_default().contains("strategy"), "{condition}");
+            assert!(
+                condition["message"].as_str().unwrap_or_default().contains("strategy"),
+                "{condition}"
+            );
         }
     }
 

@@ -1,4 +1,5 @@
 //! The store against real servers: one suite, run on MariaDB and PostgreSQL alike, and on every pair of them.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is the test's report
 
 mod support;
 

@@ -174,12 +174,6 @@ fn cell(row: &MySqlRow, i: usize) -> Result<Value, sqlx::Error> {
         }
         "FLOAT" => Value::Float(f64::from(row.try_get_unchecked::<f32, _>(i)?)),
         "DOUBLE" => Value::Float(row.try_get_unchecked::<f64, _>(i)?),
-        // The driver's name says binary of text with a `_bin` collation too; its collation tells them apart.
-        "BINARY" | "VARBINARY" | "TINYBLOB" | "BLOB" | "MEDIUMBLOB" | "LONGBLOB"
-            if <str as sqlx::Type<MySql>>::compatible(row.columns()[i].type_info()) =>
-        {
-            Value::Text(row.try_get_unchecked::<String, _>(i)?)
-        }
         "BINARY" | "VARBINARY" | "TINYBLOB" | "BLOB" | "MEDIUMBLOB" | "LONGBLOB" | "GEOMETRY" => {
             Value::Bytes(row.try_get_unchecked::<Vec<u8>, _>(i)?)
         }

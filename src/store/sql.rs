@@ -365,10 +365,13 @@ fn sendable(engine: Engine, column: &MappedColumn, value: &Value) -> Result<Valu
     use LogicalType as T;
 
     canonical::fits(&column.logical, value)?;
-    if let (Engine::MySql, Value::Float(x)) = (engine, value)
-        && !x.is_finite()
-    {
-        return Err(format!("{x} is no number to MySQL"));
+    if let (Engine::MySql, Value::Float(x)) = (engine, value) {
+        if !x.is_finite() {
+            return Err(format!("{x} is no number to MySQL"));
+        }
+        if *x == 0.0 && x.is_sign_negative() {
+            return Err("MySQL would store the negative zero -0 as 0".to_owned());
+        }
     }
     match (&column.logical, value) {
         (T::Int { .. } | T::Bool, Value::Text(_)) => canonical::canonical(
