@@ -1,15 +1,19 @@
 //! The data work, one file per worker, and the frame around all of them: read the task, connect, work, record the
 //! result, answer with an exit code that the Job understands.
 
+mod archive;
 mod chunks;
 mod clock;
 mod connect;
 mod context;
 mod copy;
 mod error;
+mod fence;
 mod kubernetes;
 mod pace;
+mod preflight;
 mod raise;
+mod references;
 mod rejects;
 mod repair;
 mod sequences;
@@ -139,13 +143,9 @@ pub async fn perform(context: &TaskContext) -> Result<(), WorkError> {
                 "a Verify task needs spec.scope: Full or Incremental; tasks are written by the operator, leave them to it",
             )),
         },
-        kind @ (TaskKind::Preflight | TaskKind::Fence | TaskKind::Archive) => Err(WorkError::permanent(
-            "UnknownKind",
-            format!(
-                "this worker does not know tasks of kind {}; run the image that the operator runs",
-                kind.as_str()
-            ),
-        )),
+        TaskKind::Preflight => preflight::run(context).await,
+        TaskKind::Fence => fence::run(context).await,
+        TaskKind::Archive => archive::run(context).await,
     }
 }
 

@@ -141,6 +141,18 @@ async fn look(context: &TaskContext) -> Look {
     Look { rows }
 }
 
+/// The journal, once: an error when a shard cannot be read.
+pub(super) async fn read_journal(context: &TaskContext) -> Result<Option<Journal>, WorkError> {
+    let mut rows = Vec::new();
+    for side in [Side::Source, Side::Target] {
+        for (at, shard) in context.shards(side).iter().enumerate() {
+            let row = Ok(read_row(context, shard).await?);
+            rows.push(Seen { side, at, row });
+        }
+    }
+    journal(&Look { rows })
+}
+
 async fn read_row(context: &TaskContext, shard: &Shard) -> Result<Option<Control>, WorkError> {
     let options = TxOptions {
         read_only: true,

@@ -1,0 +1,86 @@
+//! Looks before anything moves: databases, privileges, tables, columns, and who else writes. Nothing of the application's
+//! is changed, and no control table is made. Everything that is wrong is found in one go, each with its remedy.
+
+mod databases;
+mod findings;
+mod tables;
+
+use std::time::{Duration, Instant};
+
+use super::context::TaskContext;
+use super::error::WorkError;
+use super::pace::Waits;
+use super::watch;
+use super::work::only;
+use crate::words::Side;
+use findings::Findings;
+
+/// How long what may pass by itself (a database that restarts) is waited for.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Makes all checks. Fails with the first thing that is in the way; the status has them all.
+pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
+    let began = Instant::now();
+    let mut waits = Waits::default();
+    let found = loop {
+        context.go_on()?;
+        let mut found = Findings::default();
+        match check(context, &mut found).await {
+            Ok(()) => break found,
+            Err(error) if error.is_transient() && began.elapsed() < PATIENCE => {
+                tracing::warn!(%error, "checking again");
+                context.status.troubled(&error).await;
+                context.pause(waits.failed(Instant::now()).0).await?;
+            }
+            Err(error @ (WorkError::Stopped | WorkError::Stale(_))) => return Err(error),
+            Err(error) => {
+                found.failed("Preflight", error.reason(), error.to_string());
+                break found;
+            }
+        }
+    };
+    context.status.clear_trouble();
+    context.status.note(|status| status.checks = found.checks());
+    let verdict = found.verdict()?;
+    context.status.note(|status| {
+        status.reason = Some("PreflightPassed".to_owned());
+        status.message = Some(verdict);
+    });
+    Ok(())
+}
+
+async fn check(context: &TaskContext, found: &mut Findings) -> Result<(), WorkError> {
+    let mut reachable = true;
+    for side in [Side::Source, Side::Target] {
+        for shard in context.shards(side) {
+            reachable &= databases::reachable(context, side, shard, found).await?;
+        }
+    }
+    if !reachable {
+        return Ok(());
+    }
+    let journal = watch::read_journal(context).await?;
+    let over = journal.as_ref().is_some_and(|journal| journal.archived);
+    context.status.note(|status| status.journal = journal);
+    for side in [Side::Source, Side::Target] {
+        for shard in context.shards(side) {
+            databases::privileges(shard, found).await?;
+        }
+    }
+    if !found.all_ok() {
+        return Ok(());
+    }
+    let (source, target) = (only(&context.source, "source")?, only(&context.target, "target")?);
+    databases::distinct(source, target, found).await?;
+    if over {
+        found.passed(
+            "Tables",
+            "the journal says that the source is archived: nothing is left to be checked",
+        );
+        return Ok(());
+    }
+    for table in &context.migration.tables {
+        tables::check(context, (source, target), table, found).await?;
+    }
+    Ok(())
+}
