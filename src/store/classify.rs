@@ -97,7 +97,8 @@ fn mysql(label: String, number: u16, message: &str) -> StoreError {
             message,
         },
         1205 => StoreError::LockTimeout { label, message },
-        1213 | 1614 => StoreError::Deadlock { label, message },
+        // deadlock, and MariaDB's "record has changed since last read"
+        1213 | 1614 | 1020 => StoreError::Deadlock { label, message },
         // max_statement_time (MariaDB), max_execution_time (MySQL), query interrupted
         1969 | 3024 | 1317 => StoreError::Timeout { label, message },
         1644 if message.starts_with(FENCE_MARK) => StoreError::Fenced { label, message },

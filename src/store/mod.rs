@@ -9,6 +9,7 @@ mod fence;
 mod ident;
 mod introspect;
 mod mysql;
+mod pair;
 mod postgres;
 mod probe;
 mod rewrite;
