@@ -31,3 +31,52 @@ pub const FIELD_MANAGER: &str = "datamigration";
 pub const EPOCH_ANNOTATION: &str = "datamigration.dev/epoch";
 /// Present while the operator still owes the application a safe mode.
 pub const FINALIZER: &str = "datamigration.dev/safe-mode";
+
+#[cfg(test)]
+mod tests {
+    use super::{DataMigration, MigrationTask};
+    use kube::CustomResourceExt;
+
+    #[test]
+    fn the_definitions_in_crds_are_what_the_types_say() {
+        for definition in [DataMigration::crd(), MigrationTask::crd()] {
+            let plural = &definition.spec.names.plural;
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("crds")
+                .join(format!("{plural}.yaml"));
+            let committed = std::fs::read_to_string(&path).unwrap();
+            let generated = serde_yaml_ng::to_string(&definition).unwrap();
+            assert!(
+                committed == generated,
+                "crds/{plural}.yaml is not what the types say; run `make crds`"
+            );
+        }
+    }
+
+    /// Every field that people can set says what it is for.
+    #[test]
+    fn every_field_is_described() {
+        fn walk(path: &str, schema: &serde_json::Value, missing: &mut Vec<String>) {
+            for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+                let at = format!("{path}.{name}");
+                if field["description"].as_str().is_none_or(str::is_empty) {
+                    missing.push(at.clone());
+                }
+                walk(&at, field, missing);
+                walk(&format!("{at}[]"), &field["items"], missing);
+            }
+        }
+        for definition in [DataMigration::crd(), MigrationTask::crd()] {
+            let schema = serde_json::to_value(&definition.spec.versions[0].schema).unwrap();
+            let root = &schema["openAPIV3Schema"]["properties"];
+            let mut missing = Vec::new();
+            walk("spec", &root["spec"], &mut missing);
+            walk("status", &root["status"], &mut missing);
+            // Kubernetes' own types carry their descriptions inside.
+            missing.retain(|path| {
+                !path.contains("hostAliases") && !path.contains("resources") && !path.contains("selector")
+            });
+            assert!(missing.is_empty(), "{}: {missing:?}", definition.spec.names.kind);
+        }
+    }
+}

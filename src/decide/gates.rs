@@ -179,7 +179,7 @@ fn by_instances(control: &ControlSpec, report: &WatchReport, pods: &[Pod]) -> Ga
                 pod.name
             ));
         } else if let Some(behind) = living.iter().find(|row| !follows(row)) {
-            silent.push(format!("pod {} is at epoch {}", pod.name, behind.epoch));
+            silent.push(format!("pod {} is at {}", pod.name, place(behind)));
         }
     }
     for row in &report.instances {
@@ -467,6 +467,12 @@ pub fn human(duration: Duration) -> String {
         .collect();
     let text = text.concat();
     if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+/// Where an instance is.
+fn place(row: &Instance) -> String {
+    let mode = row.mode.map_or_else(String::new, |mode| format!(" ({mode})"));
+    format!("epoch {}{mode}", row.epoch)
 }
 
 /// At most five of a list; the rest counted.

@@ -11,6 +11,15 @@ pub mod rungs;
 pub mod stance;
 pub mod tasks;
 
+#[cfg(test)]
+mod explore;
+#[cfg(test)]
+mod purity;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::time::Duration;

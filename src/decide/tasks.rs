@@ -9,7 +9,7 @@ use crate::api::task::{ControlSpec, MigrationTaskSpec, TaskKind, VerifyScope};
 use crate::decide::decision::Action;
 use crate::decide::gates::{elapsed, verify_counts};
 use crate::observe::world::{Job, Outcome, Seen, Task, World};
-use crate::words::{Direction, hex};
+use crate::words::{Direction, Mode, hex};
 
 /// Longest name of a Job: its pods carry it as a label.
 const LONGEST: usize = 63;
@@ -201,6 +201,10 @@ impl Upkeep {
 }
 
 fn evidence(task: &Task, control: &ControlSpec) -> bool {
+    // The target is stale again: nothing that was done counts for the next round.
+    if control.mode == Mode::SrcOnly {
+        return false;
+    }
     match task.spec.kind {
         TaskKind::Copy => task.spec.round == control.round,
         TaskKind::Verify => verify_counts(
