@@ -1,0 +1,116 @@
+//! What the application's part of a write (or read) gets: the transaction on the side that is right, and that side's
+//! names, so that it writes its SQL once. It notes whether rows may have been changed: a row that appeared after the keys
+//! were locked and was deleted by the application must not be taken for one that was never there.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use super::error::{ApplyError, Refusal};
+use super::sides::Sides;
+use crate::rows::{Key, Value};
+use crate::store::{Ident, StoreError, Tx};
+use crate::words::Side;
+
+/// A transaction on the base (writes) or on the side that answers (reads). It dereferences to [`Tx`].
+pub struct Session {
+    tx: Tx,
+    side: Side,
+    sides: Arc<Sides>,
+    created: Vec<(usize, Key)>,
+    /// Whether anything may have been changed, as far as is known here.
+    changed: bool,
+}
+
+/// What a session leaves when the application's part is over.
+pub(super) struct Left {
+    pub tx: Tx,
+    pub created: Vec<(usize, Key)>,
+    pub changed: bool,
+}
+
+impl Session {
+    pub(super) fn new(tx: Tx, side: Side, sides: Arc<Sides>) -> Self {
+        Self {
+            tx,
+            side,
+            sides,
+            created: Vec::new(),
+            changed: false,
+        }
+    }
+
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// This side's name of a table, for SQL text; quoted.
+    pub fn table(&self, name: &str) -> Result<String, ApplyError> {
+        let index = self.sides.index(name).map_err(ApplyError::application)?;
+        let name = self.sides.tables()[index].name_on(self.side);
+        Ok(Ident::new(name)?.quoted(self.tx.engine()))
+    }
+
+    /// Declares a row that this transaction inserted under a key it was not begun with.
+    pub fn created(&mut self, table: &str, key: Key) -> Result<(), Refusal> {
+        let index = self.sides.index(table)?;
+        self.created.push((index, key));
+        Ok(())
+    }
+
+    /// An INSERT of one row whose key the database hands out; the row is declared with it.
+    pub async fn insert_generated(
+        &mut self,
+        table: &str,
+        insert: &str,
+        key_column: &str,
+        binds: &[Value],
+    ) -> Result<Value, ApplyError> {
+        let key = self
+            .tx
+            .insert_returning_key(insert, &Ident::new(key_column)?, binds)
+            .await?;
+        self.created(table, Key(vec![key.clone()]))
+            .map_err(ApplyError::application)?;
+        Ok(key)
+    }
+
+    /// [`Tx::execute`].
+    pub async fn execute(&mut self, sql: &str, binds: &[Value]) -> Result<u64, StoreError> {
+        let rows = self.tx.execute(sql, binds).await?;
+        self.changed |= rows > 0;
+        Ok(rows)
+    }
+
+    /// [`Tx::query`].
+    pub async fn query(&mut self, sql: &str, binds: &[Value]) -> Result<Vec<Vec<Value>>, StoreError> {
+        // PostgreSQL's statements that change rows may return them, and WITH may hide them.
+        self.changed |= !sql
+            .trim_start()
+            .get(..6)
+            .is_some_and(|word| word.eq_ignore_ascii_case("select"));
+        self.tx.query(sql, binds).await
+    }
+
+    pub(super) fn leave(self) -> Left {
+        Left {
+            tx: self.tx,
+            created: self.created,
+            changed: self.changed,
+        }
+    }
+}
+
+impl Deref for Session {
+    type Target = Tx;
+    fn deref(&self) -> &Tx {
+        &self.tx
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut Tx {
+        // What is said there is not seen here.
+        self.changed = true;
+        &mut self.tx
+    }
+}

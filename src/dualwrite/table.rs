@@ -1,0 +1,129 @@
+//! What the application says of a table, and the table's sides made from it: the narrow one (key and version, known
+//! from the base alone) and the pair (all mapped columns, which needs both databases' schemas).
+
+use crate::store::{ColumnMapping, TableMapping, TablePair, TableSchema, TableSide};
+use crate::words::Side;
+
+/// One table as the migration maps it; columns go by name unless renamed or dropped.
+#[derive(Debug, Clone)]
+pub struct TableDefinition {
+    mapping: TableMapping,
+}
+
+impl TableDefinition {
+    /// `key`: the source's columns that identify a row, in the order of their index. `version`: the source's column
+    /// that the library stamps.
+    pub fn new<'a>(name: &str, key: impl IntoIterator<Item = &'a str>, version: &str) -> Self {
+        Self {
+            mapping: TableMapping {
+                source: name.to_owned(),
+                target: name.to_owned(),
+                key: key.into_iter().map(str::to_owned).collect(),
+                version: version.to_owned(),
+                ..TableMapping::default()
+            },
+        }
+    }
+
+    /// The table's name in the target, when it is another one.
+    #[must_use]
+    pub fn target(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.mapping.target);
+        self
+    }
+
+    #[must_use]
+    pub fn rename(mut self, source: &str, target: &str) -> Self {
+        let (source, target) = (source.to_owned(), target.to_owned());
+        self.mapping.columns.push(ColumnMapping::Rename { source, target });
+        self
+    }
+
+    /// The source's column is not carried.
+    #[must_use]
+    pub fn drop_column(mut self, source: &str) -> Self {
+        self.mapping.columns.push(ColumnMapping::Drop {
+            source: source.to_owned(),
+        });
+        self
+    }
+
+    /// The name by which the application and the control tables' rows call it.
+    pub fn name(&self) -> &str {
+        &self.mapping.source
+    }
+
+    /// Its name in one of the databases.
+    pub fn name_on(&self, side: Side) -> &str {
+        match side {
+            Side::Source => &self.mapping.source,
+            Side::Target => &self.mapping.target,
+        }
+    }
+
+    fn column_on(&self, side: Side, name: &str) -> String {
+        let renamed = self.mapping.columns.iter().find_map(|column| match column {
+            ColumnMapping::Rename { source, target } if source == name => Some(target.clone()),
+            _ => None,
+        });
+        match (side, renamed) {
+            (Side::Target, Some(target)) => target,
+            _ => name.to_owned(),
+        }
+    }
+
+    /// Key and version on one side, whatever the other side is: enough to lock rows and to stamp them.
+    pub(super) fn narrow(&self, side: Side, mut schema: TableSchema) -> Result<TableSide, String> {
+        let key: Vec<String> = self.mapping.key.iter().map(|name| self.column_on(side, name)).collect();
+        let version = self.column_on(side, &self.mapping.version);
+        schema
+            .columns
+            .retain(|column| key.contains(&column.name) || column.name == version);
+        let mapping = TableMapping {
+            source: schema.name.clone(),
+            target: schema.name.clone(),
+            key: key.clone(),
+            version,
+            ..TableMapping::default()
+        };
+        // A side alone is a pair with itself.
+        let pair = TablePair::new(schema.clone(), schema, &mapping).map_err(|problems| sentences(&problems))?;
+        let mut narrow = pair.source;
+        narrow.side = side;
+        narrow.key = positions(&narrow, &key)?;
+        Ok(narrow)
+    }
+
+    /// Both sides with all mapped columns.
+    pub(super) fn pair(&self, source: TableSchema, target: TableSchema) -> Result<TablePair, String> {
+        let pair = TablePair::new(source, target, &self.mapping).map_err(|problems| sentences(&problems))?;
+        let found: Vec<&str> = pair.source.key_columns().map(|column| column.name.as_str()).collect();
+        if found != self.mapping.key {
+            return Err(format!(
+                "table {} has its key columns in the order ({}), the definition says ({}); say them in the index's order",
+                self.mapping.source,
+                found.join(", "),
+                self.mapping.key.join(", ")
+            ));
+        }
+        Ok(pair)
+    }
+}
+
+fn sentences(problems: &[crate::store::PairProblem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn positions(side: &TableSide, names: &[String]) -> Result<Vec<usize>, String> {
+    names
+        .iter()
+        .map(|name| side.columns.iter().position(|column| column.name.as_str() == name))
+        .collect::<Option<_>>()
+        .ok_or_else(|| {
+            format!(
+                "table {} lacks a key column of ({})",
+                side.table.as_str(),
+                names.join(", ")
+            )
+        })
+}
