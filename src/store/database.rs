@@ -153,14 +153,18 @@ impl Database {
                 // The flavour is known once a connection was opened, which acquiring does.
                 let conn = pool.acquire().await?;
                 let sql = super::mysql::begin_sql(*flavour.get().unwrap_or(&Flavour::MariaDb), options);
-                sqlx::Transaction::begin(conn, Some(sqlx::SqlSafeStr::into_sql_str(AssertSqlSafe(sql))))
+                let sql = sqlx::SqlSafeStr::into_sql_str(AssertSqlSafe(sql));
+                unbroken(sqlx::Transaction::begin(conn, Some(sql)))
                     .await
                     .map(Inner::MySql)
             }
-            Pool::Postgres { pool, .. } => pool
-                .begin_with(AssertSqlSafe(super::postgres::begin_sql(options)))
-                .await
-                .map(Inner::Postgres),
+            Pool::Postgres { pool, .. } => {
+                let conn = pool.acquire().await?;
+                let sql = sqlx::SqlSafeStr::into_sql_str(AssertSqlSafe(super::postgres::begin_sql(options)));
+                unbroken(sqlx::Transaction::begin(conn, Some(sql)))
+                    .await
+                    .map(Inner::Postgres)
+            }
         }
     }
 
@@ -220,4 +224,13 @@ impl Database {
             Pool::Postgres { pool, .. } => pool.close().await,
         }
     }
+}
+
+/// Runs to its end even when nobody waits for it any more, and then rolls back. A BEGIN that is dropped on its way gives
+/// its connection back to the pool inside a transaction of which the driver knows nothing: the next one would be part of
+/// it, read-only perhaps.
+async fn unbroken<T: Send + 'static>(
+    begin: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+) -> Result<T, sqlx::Error> {
+    tokio::spawn(begin).await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }

@@ -271,3 +271,26 @@ async fn sessions_are_strict_and_in_utc() {
         assert_eq!(rows[0][0], expected.into(), "{setting}");
     }
 }
+
+#[tokio::test]
+async fn a_begin_that_nobody_waits_for_leaves_no_transaction_behind() {
+    for kind in BOTH {
+        let (db, side) = small(kind, false).await;
+        for round in 0..200 {
+            let mut begin = Box::pin(db.db.begin(TxOptions::read_only()));
+            // Dropped at another point of its way each time.
+            for _ in 0..round {
+                if futures::poll!(begin.as_mut()).is_ready() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            drop(begin);
+            db.commit(async |tx| {
+                let written = tx.put(&side, &[row(1, &round.to_string(), V1)]).await;
+                written.unwrap_or_else(|error| panic!("{kind:?}, round {round}: {error}"));
+            })
+            .await;
+        }
+    }
+}
