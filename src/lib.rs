@@ -10,8 +10,6 @@ pub mod control;
 pub mod controller;
 #[cfg(feature = "operator")]
 pub mod decide;
-/// The library that an application embeds.
-pub mod dualwrite;
 #[cfg(feature = "operator")]
 pub mod lease;
 #[cfg(feature = "operator")]

@@ -140,13 +140,16 @@ struct Board {
 }
 
 impl StatusBoard {
-    /// Continues an earlier worker's status: the time it began, and its counts.
+    /// Continues an earlier worker's status: the time it began, and how far it came.
     pub fn new(reporter: Box<dyn Reporter>, earlier: Option<MigrationTaskStatus>) -> Self {
-        let mut status = earlier.unwrap_or_default();
-        status.phase = TaskPhase::Running;
-        status.reason = None;
-        status.message = None;
-        status.finished_at = None;
+        // Findings of an earlier worker may be about an older spec: they are found anew before they are reported.
+        let mut status = MigrationTaskStatus {
+            phase: TaskPhase::Running,
+            observed_generation: reporter.desired().borrow().generation,
+            started_at: earlier.as_ref().and_then(|earlier| earlier.started_at.clone()),
+            progress: earlier.and_then(|earlier| earlier.progress),
+            ..MigrationTaskStatus::default()
+        };
         status.started_at.get_or_insert_with(now);
         Self {
             reporter,

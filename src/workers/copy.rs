@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 
 /// Half of what the application's library waits for its second write by default.
 const BATCH_TARGET: Duration = Duration::from_millis(125);
-/// No transaction of a batch may last longer: the server ends its statement.
+/// No statement of a batch may last longer: the server ends it, and the batch is halved.
 const BATCH_MOST: Duration = Duration::from_millis(250);
+/// A single row on a server that is slow with everything.
+const ROW_MOST: Duration = Duration::from_secs(3);
 /// Rows in one statement at most.
 const BATCH_ROWS: u32 = 1_000;
 /// Rows in a chunk: the unit that is claimed.
@@ -327,7 +329,10 @@ impl Copy {
         owner: &str,
         reject: Option<&str>,
     ) -> Result<Option<Chunk>, WorkError> {
-        let mut tx = self.work.begin_follower(short(BATCH_MOST)).await?;
+        let mut tx = self
+            .work
+            .begin_follower(short(if rows.len() > 1 { BATCH_MOST } else { ROW_MOST }))
+            .await?;
         let key_of = |row: &Row| self.work.base_side().key_of(row);
         match reject {
             Some(reason) => {

@@ -88,8 +88,6 @@ impl KubernetesReporter {
 #[async_trait::async_trait]
 impl Reporter for KubernetesReporter {
     async fn publish(&self, status: &MigrationTaskStatus) -> Result<(), WorkError> {
-        let mut status = status.clone();
-        status.observed_generation = self.desired.borrow().generation;
         // The UID keeps a late report away from another task of the same name.
         let body = serde_json::json!({
             "apiVersion": MigrationTask::api_version(&()),

@@ -10,6 +10,7 @@ mod copy;
 mod error;
 mod fence;
 mod kubernetes;
+mod lists;
 mod pace;
 mod preflight;
 mod raise;
@@ -42,7 +43,7 @@ const API_FOR: Duration = Duration::from_mins(3);
 /// Does one MigrationTask: the whole life of a worker process.
 pub async fn run(namespace: &str, task: &str) -> Exit {
     let stop = stop_on_signal();
-    match attend(namespace, task, stop).await {
+    match Box::pin(attend(namespace, task, stop)).await {
         Ok(exit) => exit,
         Err(error) => {
             tracing::error!(%error, reason = error.reason(), "the worker could not begin");

@@ -5,6 +5,7 @@
 use super::clock;
 use super::context::TaskContext;
 use super::error::WorkError;
+use super::lists::List;
 use super::raise::ALL_TABLES;
 use super::repair::{Mismatch, Permit, Verdict, by_key};
 use super::work::{Work, secondary};
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Rows of a window compared at a time, entries of a list settled at a time.
-const PAGE: u32 = 500;
+pub const PAGE: u32 = 500;
 /// Passes that a key whose follower is newer is left alone; then the base is right.
 const PATIENCE: u32 = 2;
 /// How often the queues are looked at between passes.
@@ -51,8 +52,10 @@ pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
     }
 }
 
-struct Incremental {
-    work: Work,
+/// One table's incremental verify.
+pub struct Incremental {
+    /// The table.
+    pub work: Work,
     repair: bool,
     strict: bool,
     acked_at: Option<String>,
@@ -78,24 +81,9 @@ struct Told {
     past_acknowledgement: bool,
 }
 
-/// Keys that were written down to be looked at, in either database.
-#[derive(Clone, Copy)]
-enum List {
-    /// Second writes that failed, or whose outcome nobody knows.
-    Queue,
-    /// Deletes, which no window of versions shows.
-    Deletes,
-}
-
-/// One entry of a list; only this one is removed.
-struct Entry {
-    id: i64,
-    key: Key,
-}
-
 /// What one pass found.
 #[derive(Default)]
-struct Pass {
+pub struct Pass {
     repaired: u64,
     outstanding: u64,
     /// Rows of the follower that the base lacks, with nothing in the lists to explain them.
@@ -261,7 +249,7 @@ impl Incremental {
             .await
     }
 
-    async fn look_up(
+    pub async fn look_up(
         &self,
         database: &Database,
         side: &TableSide,
@@ -289,97 +277,9 @@ impl Incremental {
         Some((version, keys.pop()?))
     }
 
-    /// Settles what a list names, then removes exactly the entries whose keys are settled.
-    async fn drain(&mut self, list: List, side: Side, pass: &mut Pass) -> Result<(), WorkError> {
-        let mut after = 0;
-        loop {
-            let entries = self.entries(list, side, after).await?;
-            let Some(last) = entries.last() else { return Ok(()) };
-            after = last.id;
-            let keys: Vec<Key> = entries.iter().map(|entry| entry.key.clone()).collect();
-            let suspicious = match list {
-                // The transaction whose outcome nobody knew may still be open: only its locks tell.
-                List::Queue => keys,
-                List::Deletes => self.differing(keys).await?,
-            };
-            let open = self.settle(&suspicious, true, pass).await?;
-            let settled: Vec<i64> = entries
-                .iter()
-                .filter(|entry| !open.contains(&entry.key))
-                .map(|entry| entry.id)
-                .collect();
-            if !settled.is_empty() {
-                let database = &self.work.shard(side).database;
-                self.work
-                    .ctx
-                    .retry(async || {
-                        let mut tx = self.work.begin_checked(database, TxOptions::default()).await?;
-                        match list {
-                            List::Queue => control::dequeue(&mut tx, &settled).await?,
-                            List::Deletes => control::forget_deletes(&mut tx, &settled).await?,
-                        }
-                        Ok(tx.commit().await?)
-                    })
-                    .await?;
-            }
-        }
-    }
-
-    async fn entries(&self, list: List, side: Side, after: i64) -> Result<Vec<Entry>, WorkError> {
-        let work = &self.work;
-        work.ctx.go_on()?;
-        work.ctx
-            .retry(async || {
-                let mut tx = work.begin_plain(&work.shard(side).database).await?;
-                let (id, table) = (work.migration_id(), &work.table().name);
-                let found: Vec<Entry> = match list {
-                    List::Queue => control::queued(&mut tx, &id, table, after, PAGE)
-                        .await?
-                        .into_iter()
-                        .map(|queued| Entry {
-                            id: queued.id,
-                            key: queued.key,
-                        })
-                        .collect(),
-                    List::Deletes => {
-                        // A delete is looked at when the windows get there: the follower's may still be on its way.
-                        let settled = clock::minus(&tx.clock().await?, work.ctx.migration.verify.lag)?;
-                        control::recorded_deletes(&mut tx, &id, table, after, PAGE)
-                            .await?
-                            .into_iter()
-                            .filter(|deleted| deleted.deleted_at <= settled)
-                            .map(|deleted| Entry {
-                                id: deleted.id,
-                                key: deleted.key,
-                            })
-                            .collect()
-                    }
-                };
-                tx.rollback().await;
-                Ok(found)
-            })
-            .await
-    }
-
-    /// Keys that the two sides do not hold alike.
-    async fn differing(&self, keys: Vec<Key>) -> Result<Vec<Key>, WorkError> {
-        let base = self.look_up(self.work.base(), self.work.base_side(), &keys).await?;
-        let follower = self
-            .look_up(self.work.follower(), self.work.follower_side(), &keys)
-            .await?;
-        Ok(keys
-            .into_iter()
-            .filter(|key| match (base.get(key), follower.get(key)) {
-                (None, None) => false,
-                (Some(row), Some(held)) => !self.work.equal(row, held),
-                _ => true,
-            })
-            .collect())
-    }
-
     /// Settles keys and counts; answers with those that stay open. `explained`: a list names them, so a row that the
     /// base lacks was deleted by the application and may go.
-    async fn settle(&mut self, keys: &[Key], explained: bool, pass: &mut Pass) -> Result<Vec<Key>, WorkError> {
+    pub async fn settle(&mut self, keys: &[Key], explained: bool, pass: &mut Pass) -> Result<Vec<Key>, WorkError> {
         let mut open = Vec::new();
         if keys.is_empty() {
             return Ok(open);
@@ -474,23 +374,6 @@ impl Incremental {
                 let (id, table) = (work.migration_id(), &work.table().name);
                 control::advance_watermark(&mut tx, &id, uid, table, self.base_since, &self.through).await?;
                 Ok(tx.commit().await?)
-            })
-            .await
-    }
-
-    /// Entries in both sides' queues.
-    async fn queue(&self) -> Result<u64, WorkError> {
-        let work = &self.work;
-        work.ctx
-            .retry(async || {
-                let mut entries = 0;
-                for side in [Side::Source, Side::Target] {
-                    let mut tx = work.begin_plain(&work.shard(side).database).await?;
-                    let depth = control::queue_depth(&mut tx, &work.migration_id(), Some(&work.table().name)).await?;
-                    entries += depth.unsigned_abs();
-                    tx.rollback().await;
-                }
-                Ok(entries)
             })
             .await
     }

@@ -69,6 +69,8 @@ pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
                 status.journal = journal;
             }
             status.watch = Some(report);
+            // The findings are about the spec that was read before them, whatever has been asked since.
+            status.observed_generation = wanted.generation;
         });
         if told
             .as_ref()

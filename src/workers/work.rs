@@ -194,12 +194,23 @@ impl Work {
 
     /// For reading rows and reports: no control row, no locks.
     pub async fn begin_plain(&self, database: &Database) -> Result<Tx, WorkError> {
-        Ok(database.begin(TxOptions::read_only()).await?)
+        Ok(database
+            .begin(TxOptions {
+                statement_timeout: Some(LONGEST),
+                ..TxOptions::read_only()
+            })
+            .await?)
     }
 
     /// For writing: the database has to be at this worker's epoch, and stays there until the transaction ends.
     pub async fn begin_checked(&self, database: &Database, options: TxOptions) -> Result<Tx, WorkError> {
-        let mut tx = database.begin(options).await?;
+        let statement_timeout = options.statement_timeout.or(Some(LONGEST));
+        let mut tx = database
+            .begin(TxOptions {
+                statement_timeout,
+                ..options
+            })
+            .await?;
         control::check_worker(&mut tx, &self.migration_id(), self.ctx.task.epoch).await?;
         Ok(tx)
     }
@@ -266,6 +277,9 @@ pub fn secondary(row: &Control) -> Result<SecondaryWrites, WorkError> {
 
 /// How long a transaction waits for a writer's lock before it lets go of its own.
 pub const LOCK_WAIT: Duration = Duration::from_millis(500);
+
+/// No statement of a worker takes longer: a server that hangs is left and asked again.
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// Bounded statements and lock waits; a connection may take longer to be had.
 pub fn short(most: Duration) -> TxOptions {

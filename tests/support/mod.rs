@@ -5,11 +5,9 @@
 #![allow(clippy::zombie_processes)]
 
 mod database;
-mod mount;
 mod servers;
 
 pub use database::{Kind, TestDatabase};
-pub use mount::Mount;
 pub use servers::{Servers, servers};
 
 use std::future::Future;

@@ -1,0 +1,9 @@
+//! The workers on real databases, without Kubernetes: copy, verify, repair, watch, and the races of moving live data.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod copying;
+mod harness;
+#[path = "../support/mod.rs"]
+mod support;
+mod verifying;
+mod watching;

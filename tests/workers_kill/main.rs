@@ -1,0 +1,49 @@
+//! Workers whose databases are killed under them. The servers are this binary's own: nobody else's test notices.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[allow(dead_code)]
+#[path = "../workers/harness.rs"]
+mod harness;
+#[path = "../support/mod.rs"]
+mod support;
+
+use harness::{World, fill, rows, table};
+use serde_json::json;
+use std::time::Duration;
+use support::Kind::{MariaDb, Postgres};
+use support::{eventually, servers};
+
+/// The follower, then the base, die by SIGKILL in the middle of a copy: the same worker goes on, every row arrives once
+/// as far as the record says, and the trouble is reported while it lasts.
+#[tokio::test]
+async fn a_copy_outlives_both_databases() {
+    let changes = json!({"copy": {"parallelism": 3, "rateLimit": {"rowsPerSecond": 8_000}}});
+    let world = World::with(MariaDb, Postgres, changes, table(MariaDb), table(Postgres)).await;
+    fill(&world.source, 60_000).await;
+    world.source_first().await;
+    let copy = world.copy(1);
+    let reports = copy.reports.clone();
+    let copied = "SELECT CAST(COALESCE(SUM(copied_rows), 0) AS BIGINT) FROM _datamigration_chunks";
+    let kills = async {
+        for (kind, aim) in [(Postgres, 5_000), (MariaDb, 20_000), (Postgres, 35_000)] {
+            eventually(Duration::from_mins(1), "progress", || async {
+                world.target.number(copied).await >= aim
+            })
+            .await;
+            servers().await.kill(kind).await;
+            eventually(Duration::from_secs(30), "the trouble is reported", || async {
+                reports.last().reason.is_some() && reports.last().message.is_some()
+            })
+            .await;
+            servers().await.start_again(kind).await;
+            eventually(Duration::from_mins(1), "the trouble is over", || async {
+                reports.last().reason.is_none()
+            })
+            .await;
+        }
+    };
+    let (ended, ()) = tokio::join!(copy.run(), kills);
+    ended.unwrap();
+    assert_eq!(world.target.number(copied).await, 60_000);
+    assert_eq!(rows(&world.source).await, rows(&world.target).await);
+}
