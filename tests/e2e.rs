@@ -176,13 +176,17 @@ struct Databases {
 
 impl Databases {
     fn up(name: &'static str) -> Self {
-        let file = run("tests/cluster/databases", &["up"], &[("DATABASES_NAME", name)]);
+        let file = run(
+            "tests/cluster/databases",
+            &["up"],
+            &[("DATABASES_NAME", name), ("DATABASES_FRESH", "1")],
+        );
         let file = PathBuf::from(file.lines().last().unwrap_or_default());
         let values = std::fs::read_to_string(&file)
             .unwrap()
             .lines()
-            .filter_map(|line| line.strip_prefix("export ").unwrap_or(line).split_once('='))
-            .map(|(key, value)| (key.to_owned(), value.trim_matches(['\'', '"']).to_owned()))
+            .filter_map(|line| line.split_once('='))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
         Self { name, values }
     }
@@ -196,7 +200,7 @@ impl Databases {
 
 impl Drop for Databases {
     fn drop(&mut self) {
-        run("tests/cluster/databases", &["down"], &[("DATABASES_NAME", self.name)]);
+        run("tests/cluster/databases", &["remove"], &[("DATABASES_NAME", self.name)]);
     }
 }
 
@@ -267,7 +271,7 @@ fn migration(name: &str, table: &str, source: &str, target: &str) -> Value {
             },
             "tables": [{"name": table, "version": "updated_at"}],
             "application": {
-                "configMapRef": {"name": "mode"},
+                "configMapRef": {"name": format!("mode-{name}")},
                 "acknowledge": {"by": "Instances", "selector": {"matchLabels": {"app": "none"}}, "timeout": "1m"},
             },
         },
@@ -316,13 +320,14 @@ fn bad_input_ends_in_a_condition_that_names_object_and_remedy() {
     let port = mysql.rsplit(':').next().unwrap().split('/').next().unwrap();
     secret("nobody-there", "url", &mysql.replace(port, "1"));
     secret("ca", "ca.crt", &std::fs::read_to_string(ca).unwrap());
-    // The application runs in a mode of its own; nothing of this may touch it.
-    let mode = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mode"},
-        "data": {"write-mode": "SRC_ONLY", "read-from": "SOURCE", "read-target-percent": "0",
-                 "secondary-writes": "Lenient", "epoch": "0"},
-    });
-    cluster.apply(&mode).unwrap();
+    // Each application runs in a mode of its own; nothing of this may touch it.
+    let mode = |name: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("mode-{name}")},
+            "data": {"write-mode": "SRC_ONLY", "read-from": "SOURCE", "read-target-percent": "0",
+                     "secondary-writes": "Lenient", "epoch": "0"},
+        })
+    };
 
     let cases: [(&str, &str, &str, &[&str]); 6] = [
         ("no-key", "no_key", "mysql", &["no_key", "ALTER TABLE"]),
@@ -333,6 +338,7 @@ fn bad_input_ends_in_a_condition_that_names_object_and_remedy() {
         ("no-secret", "good", "not-there", &["not-there", "url"]),
     ];
     for (name, table, source, _) in &cases {
+        cluster.apply(&mode(name)).unwrap();
         cluster.apply(&migration(name, table, source, "postgres")).unwrap();
     }
     for (name, _, _, words) in &cases {
@@ -384,6 +390,8 @@ fn bad_input_ends_in_a_condition_that_names_object_and_remedy() {
         }
     }
 
-    let data = &cluster.get("configmap", "mode")["data"];
-    assert_eq!(data, &mode["data"], "the application's mode was touched");
+    for (name, _, _, _) in &cases {
+        let data = &cluster.get("configmap", &format!("mode-{name}"))["data"];
+        assert_eq!(data, &mode(name)["data"], "the application's mode was touched");
+    }
 }
