@@ -27,6 +27,10 @@ use crate::words::Protocol;
     derive = "PartialEq",
     shortname = "dmig",
     category = "datamigration",
+    validation = Rule::new("self.spec.phase == oldSelf.spec.phase || !has(oldSelf.status) || !has(oldSelf.status.phase) || !(oldSelf.status.phase in ['TargetOnly', 'Archived']) || self.spec.phase == 'Archived' || (self.spec.phase == 'TargetOnly' && oldSelf.status.phase == 'TargetOnly')").message("there is no way back from TargetOnly or Archived: the source is fenced and no longer kept in step; set spec.phase to the rung in status.phase or above"),
+    validation = Rule::new("self.spec.source == oldSelf.spec.source || !has(oldSelf.status) || !has(oldSelf.status.mode) || oldSelf.status.mode == 'SRC_ONLY'").message("spec.source cannot be changed above SourceOnly; go back to SourceOnly first"),
+    validation = Rule::new("self.spec.target == oldSelf.spec.target || !has(oldSelf.status) || !has(oldSelf.status.mode) || oldSelf.status.mode == 'SRC_ONLY'").message("spec.target cannot be changed above SourceOnly; go back to SourceOnly first"),
+    validation = Rule::new("self.spec.tables == oldSelf.spec.tables || !has(oldSelf.status) || !has(oldSelf.status.mode) || oldSelf.status.mode == 'SRC_ONLY'").message("spec.tables cannot be changed above SourceOnly; go back to SourceOnly first, or write another DataMigration for further tables"),
     doc = "DataMigration moves live tables from one database to another under an application's traffic, rung by rung.",
     printcolumn(
         name = "Phase",
@@ -85,10 +89,13 @@ use crate::words::Protocol;
         priority = 1
     )
 )]
+#[x_kube(validation = Rule::new("self.phase != 'Archived' || has(self.archive)").message("spec.archive is needed for phase Archived: say where the source's tables shall be archived to"))]
+#[x_kube(validation = Rule::new("!has(self.source.existingRows)").message("existingRows says something about the target's tables; set it in spec.target"))]
 #[serde(rename_all = "camelCase")]
 pub struct DataMigrationSpec {
     /// Who carries changes across: `DualWrite` (the application writes both sides), `ChangeLog`, `Capture`, `Promotion`
     /// or `Offline`. Cannot be changed.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.strategy cannot be changed; delete the DataMigration and create another one"))]
     pub strategy: Strategy,
     /// How far the ladder may be climbed: `SourceOnly`, `SourceFirst`, `TargetFirst`, `TargetOnly`, `Archived`. It is
     /// climbed rung by rung, through every gate in between. The way back is open down to `SourceOnly` until `TargetOnly`.
@@ -294,7 +301,9 @@ pub struct ConfigMapKeys {
 }
 
 /// How a flip is known to have reached every instance.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("(has(self.by) && self.by == 'Delay') || has(self.selector)").message("acknowledge.selector is needed: labels that match the application's pods"))]
+#[x_kube(validation = Rule::new("!has(self.by) || self.by != 'Delay' || has(self.delay)").message("acknowledge.delay is needed for by: Delay"))]
 #[serde(rename_all = "camelCase")]
 pub struct AcknowledgeSpec {
     /// `Instances` (default): each instance writes its epoch into the base database. `Rollout`: Deployments are rolled

@@ -158,6 +158,7 @@ pub struct ArchiveSpec {
 
 /// Where an archive is put.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("!self.url.startsWith('file://') || has(self.volumeClaimRef)").message("a file:// destination needs volumeClaimRef: the PersistentVolumeClaim that is mounted there"))]
 #[serde(rename_all = "camelCase")]
 pub struct DestinationSpec {
     /// `s3://bucket/prefix`, or `file:///path` on the volume that `volumeClaimRef` mounts there.
