@@ -130,7 +130,7 @@ pub enum Reason {
     Archiving,
     Archived,
     RollbackNotKept,
-    NotApplicable,
+    Progressing,
     WorkerNotStarting,
     TaskFailed,
     /// A reason in a worker's own word.
@@ -185,7 +185,7 @@ impl Reason {
             Self::Archiving => "Archiving",
             Self::Archived => "Archived",
             Self::RollbackNotKept => "RollbackNotKept",
-            Self::NotApplicable => "NotApplicable",
+            Self::Progressing => "Progressing",
             Self::WorkerNotStarting => "WorkerNotStarting",
             Self::TaskFailed => "TaskFailed",
             Self::Worker(word) => word,

@@ -272,7 +272,7 @@ fn told(outlook: &Outlook, why: &str) -> String {
 fn not_stalled() -> (Truth, Reason, String) {
     (
         Truth::False,
-        Reason::NotApplicable,
+        Reason::Progressing,
         "nothing needs somebody's help".to_owned(),
     )
 }

@@ -69,7 +69,7 @@ pub fn preflight(task: Option<&Task>) -> Gate {
     };
     match task.outcome() {
         Outcome::Succeeded => Gate::Pass,
-        Outcome::Open => starting(task).unwrap_or_else(|| {
+        Outcome::Open => hindered(task).unwrap_or_else(|| {
             Gate::Hold(
                 Reason::PreflightRunning,
                 "databases, privileges, tables and columns are being checked".to_owned(),
@@ -96,13 +96,14 @@ pub fn preflight(task: Option<&Task>) -> Gate {
     }
 }
 
-/// The pod of an open task does not start, and somebody has to know.
-pub fn starting(task: &Task) -> Option<Gate> {
-    let (reason, message) = task.job.known()?.trouble.as_ref()?;
-    Some(Gate::Hold(
-        Reason::WorkerNotStarting,
-        format!("the worker of task {} does not start ({reason}): {message}", task.name),
-    ))
+/// What keeps an open task from going on, and somebody has to know: its pod does not start, or its worker says so.
+pub fn hindered(task: &Task) -> Option<Gate> {
+    if let Some((reason, message)) = task.job.known().and_then(|job| job.trouble.as_ref()) {
+        let text = format!("the worker of task {} does not start ({reason}): {message}", task.name);
+        return Some(Gate::Hold(Reason::WorkerNotStarting, text));
+    }
+    let (reason, message) = task.status.reason.as_ref().zip(task.status.message.as_ref())?;
+    Some(Gate::Hold(Reason::Worker(reason.clone()), message.clone()))
 }
 
 /// Every instance works in this epoch or is gone.
@@ -209,7 +210,7 @@ pub fn copied(migration: &Migration, world: &World, control: &ControlSpec) -> Ga
             Some(task) => match task.outcome() {
                 Outcome::Succeeded => Gate::Pass,
                 Outcome::Failed(reason, message, _) => Gate::Stop(Reason::Worker(reason), message),
-                Outcome::Open => starting(task).unwrap_or_else(|| {
+                Outcome::Open => hindered(task).unwrap_or_else(|| {
                     let text = task.status.progress.as_ref().map_or_else(String::new, |progress| {
                         format!(
                             ": {} of about {} rows",
@@ -239,7 +240,7 @@ pub fn fully_verified(migration: &Migration, world: &World, control: &ControlSpe
                     let report = task.status.verify.clone().unwrap_or_default();
                     settled(table, &report)
                 }
-                Outcome::Open => starting(task).unwrap_or_else(|| {
+                Outcome::Open => hindered(task).unwrap_or_else(|| {
                     let text = task.status.verify.as_ref().map_or_else(String::new, |report| {
                         format!(
                             ": {} rows compared, {} outstanding",
@@ -321,10 +322,12 @@ pub fn clean(migration: &Migration, world: &World, control: &ControlSpec, journa
 /// After the acknowledgement of a strict epoch, everything written before it has been compared and the queues are empty.
 pub fn drained(migration: &Migration, world: &World, control: &ControlSpec, journal: &Journal) -> Gate {
     every_table(migration, |table| {
-        let Some((_, report)) = incremental(world, table, control) else {
+        let Some((task, report)) = incremental(world, table, control) else {
             return incremental_missing(world, table, control);
         };
-        settled(table, report).and_then(|| caught_up(table, report, journal))
+        settled(table, report)
+            .and_then(|| hindered(task).unwrap_or(Gate::Pass))
+            .and_then(|| caught_up(table, report, journal))
     })
     .and_then(|| queue_empty(world))
 }
@@ -388,7 +391,7 @@ fn incremental_missing(world: &World, table: &str, control: &ControlSpec) -> Gat
         ),
         Some(task) => match task.outcome() {
             Outcome::Failed(reason, message, _) => Gate::Stop(Reason::Worker(reason), message),
-            Outcome::Open | Outcome::Succeeded => starting(task).unwrap_or_else(|| {
+            Outcome::Open | Outcome::Succeeded => hindered(task).unwrap_or_else(|| {
                 Gate::Hold(
                     Reason::Verifying,
                     format!("the incremental verify of table {table} has not reported yet"),

@@ -98,7 +98,12 @@ pub fn decide(migration: &Migration, world: &World, now: Timestamp) -> Decision 
 fn preflight_of<'a>(migration: &Migration, world: &'a World) -> Option<&'a Task> {
     let name = tasks::name(&preflight_work(migration), &migration.fingerprint);
     let mine = |task: &&Task| task.is(TaskKind::Preflight) && !task.deleting && task.name.starts_with(&name);
-    world.tasks.iter().filter(mine).max_by_key(|task| task.attempt)
+    // A verdict stands until the next attempt has its own.
+    world
+        .tasks
+        .iter()
+        .filter(mine)
+        .max_by_key(|task| (task.outcome() != Outcome::Open, task.attempt))
 }
 
 fn preflight_work(migration: &Migration) -> MigrationTaskSpec {
@@ -171,10 +176,14 @@ impl Pass<'_> {
         let watch = gates::watch(self.world);
         let passed = gates::preflight(self.preflight).passed();
         self.base_tasks(watch.is_some() || (passed && self.world.deleting.is_none()));
-        for task in &self.world.tasks {
-            if !task.is(TaskKind::Preflight) && !task.is(TaskKind::Watch) {
-                self.upkeep.keep(&task.name);
-            }
+        // What works, works on: databases and epochs refuse it if it should not.
+        for task in self
+            .world
+            .tasks
+            .iter()
+            .filter(|task| !task.is(TaskKind::Preflight) && !task.is(TaskKind::Watch))
+        {
+            self.upkeep.keep(&task.name);
         }
     }
 
@@ -199,7 +208,7 @@ impl Pass<'_> {
                     self.begin(None, plan.next);
                 }
                 None => {
-                    outlook.gate = watch.and_then(gates::starting).unwrap_or_else(|| {
+                    outlook.gate = watch.and_then(gates::hindered).unwrap_or_else(|| {
                         Gate::Hold(
                             Reason::JournalUnknown,
                             "the journal is being read from the databases".to_owned(),
@@ -293,7 +302,10 @@ impl Pass<'_> {
         let shown = self.show(stance, control.epoch, share.passed(), &mut record);
         record.given_up = plan.given_up.clone().or(record.given_up);
 
-        let plan = self.guard(plan, stance, &shown);
+        let mut plan = self.guard(plan, stance, &shown);
+        if let (Some(problem), Gate::Pass) = (self.problem(), &plan.gate) {
+            plan.gate = Gate::Hold(Reason::DatabaseProblem, problem);
+        }
         let resting = self.position.at_rest() && plan.next.is_none() && self.world.deleting.is_none();
         let archived = self.position.rung(self.world) == Some(Phase::Archived);
         if resting || archived {
@@ -332,7 +344,15 @@ impl Pass<'_> {
             Shown::Right => Gate::Pass,
         };
         let checked = || gates::alone(self.world).and_then(|| gates::preflight(self.preflight));
-        let gate = if milder { settled } else { settled.and_then(checked) };
+        let reached = || match self.problem() {
+            Some(problem) => Gate::Hold(Reason::DatabaseProblem, problem),
+            None => Gate::Pass,
+        };
+        let gate = if milder {
+            settled
+        } else {
+            settled.and_then(checked).and_then(reached)
+        };
         if gate.passed() {
             plan
         } else {
@@ -342,6 +362,12 @@ impl Pass<'_> {
                 ..plan
             }
         }
+    }
+
+    /// What keeps the Watch from reaching the databases, while it works at all.
+    fn problem(&self) -> Option<String> {
+        let watch = gates::watch(self.world).filter(|task| task.job.known().is_some())?;
+        watch.status.watch.as_ref()?.problem.clone()
     }
 
     /// Keeps the ConfigMap at the stance, and the pods' annotations.
@@ -371,6 +397,7 @@ impl Pass<'_> {
             self.preflight.into_iter().for_each(|task| self.upkeep.keep(&task.name));
         } else if self.world.deleting.is_none() && !(conflict && self.preflight.is_none()) {
             let spec = preflight_work(self.migration);
+            self.preflight.into_iter().for_each(|task| self.upkeep.keep(&task.name));
             self.upkeep
                 .ensure(self.world, &spec, &self.migration.fingerprint, self.suspended, self.now);
         }
@@ -405,9 +432,7 @@ impl Pass<'_> {
         if !self.world.finalizer && self.world.deleting.is_none() {
             self.actions.insert(0, Action::AddFinalizer);
         }
-        if !matches!(self.position, Position::Unread(_) | Position::Strange(_)) {
-            self.upkeep.remove_others(self.world);
-        }
+        self.upkeep.remove_others(self.world);
         let mut wake = self.upkeep.wake;
         let mut once = self.actions.iter().any(Action::irreversible);
         for action in std::mem::take(&mut self.upkeep.actions) {

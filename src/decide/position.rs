@@ -104,7 +104,7 @@ pub fn position(world: &World, preflight: Option<&Task>) -> Position {
         };
     };
     let Some((report, journal)) = watch.report() else {
-        if let Some(gate) = gates::starting(watch) {
+        if let Some(gate) = gates::hindered(watch) {
             return Position::Unread(gate);
         }
         if let Outcome::Failed(reason, message, _) = watch.outcome() {

@@ -157,8 +157,9 @@ pub fn events(before: &DataMigrationStatus, after: &DataMigrationStatus) -> Vec<
 fn telling(condition: &Condition, was: Option<&Condition>) -> bool {
     match condition.type_.as_str() {
         "Reconciling" => false,
-        "FlipAcknowledged" | "Ready" | "CopyComplete" | "Verified" | "ReverseVerified" | "RollbackReady"
-        | "SourceFenced" | "Archived" => condition.status == "True",
+        // Of what is wrong Stalled tells.
+        "SchemaCompatible" | "FlipAcknowledged" | "Ready" | "CopyComplete" | "Verified" | "ReverseVerified"
+        | "RollbackReady" | "SourceFenced" | "Archived" => condition.status == "True",
         "Stalled" | "FlipReverted" | "SchemaDrift" => {
             condition.status == "True" || was.is_some_and(|was| was.status == "True")
         }

@@ -94,6 +94,6 @@ fn ended(task: &Task, reason: Reason, doing: &str) -> Gate {
     match task.outcome() {
         Outcome::Succeeded => Gate::Pass,
         Outcome::Failed(word, message, _) => Gate::Stop(Reason::Worker(word), message),
-        Outcome::Open => gates::starting(task).unwrap_or_else(|| Gate::Hold(reason, doing.to_owned())),
+        Outcome::Open => gates::hindered(task).unwrap_or_else(|| Gate::Hold(reason, doing.to_owned())),
     }
 }
