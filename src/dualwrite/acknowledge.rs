@@ -157,7 +157,7 @@ async fn beat(core: &Core, identity: &Identity, stance: &Stance) -> Result<(), F
         statement_timeout: Some(HEARTBEAT_TIMEOUT),
         ..TxOptions::default()
     };
-    let mut tx = core.sides.database(base)?.begin(options).await?;
+    let mut tx = core.sides.for_heartbeats(base)?.begin(options).await?;
     let mut owners = BTreeSet::new();
     for table in core.sides.tables() {
         owners.extend(control::table_owner(&mut tx, table.name_on(base)).await?);
@@ -193,7 +193,7 @@ pub(super) async fn forget(core: &Core, identity: &Identity) -> Result<(), Fault
         return Ok(());
     };
     let base = stance.mode.base();
-    let mut tx = core.sides.database(base)?.begin(TxOptions::default()).await?;
+    let mut tx = core.sides.for_heartbeats(base)?.begin(TxOptions::default()).await?;
     for table in core.sides.tables() {
         if let Some((migration, _)) = control::table_owner(&mut tx, table.name_on(base)).await? {
             control::forget_instance(&mut tx, &migration, &identity.pod_uid, &identity.process).await?;

@@ -17,9 +17,15 @@ pub(super) struct Sides {
     known: Mutex<Known>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Use {
+    Writes,
+    Heartbeats,
+}
+
 #[derive(Debug, Default)]
 struct Known {
-    databases: HashMap<Side, Database>,
+    databases: HashMap<(Side, Use), Database>,
     narrow: HashMap<(Side, usize), Arc<TableSide>>,
     pairs: HashMap<usize, Arc<TablePair>>,
 }
@@ -46,16 +52,28 @@ impl Sides {
     }
 
     pub fn database(&self, side: Side) -> Result<Database, Fault> {
-        if let Some(database) = self.lock().databases.get(&side) {
+        self.open(side, Use::Writes)
+    }
+
+    /// A connection for heartbeats alone: an acknowledgement must not stand in line behind writes that wait for locks.
+    pub fn for_heartbeats(&self, side: Side) -> Result<Database, Fault> {
+        self.open(side, Use::Heartbeats)
+    }
+
+    fn open(&self, side: Side, use_for: Use) -> Result<Database, Fault> {
+        if let Some(database) = self.lock().databases.get(&(side, use_for)) {
             return Ok(database.clone());
         }
         let config = match side {
             Side::Source => &self.source,
             Side::Target => &self.target,
         };
-        let config = config.as_ref().ok_or(Fault::Refused(Refusal::NotConfigured { side }))?;
-        let database = Database::lazy(config)?;
-        Ok(self.lock().databases.entry(side).or_insert(database).clone())
+        let mut config = config.clone().ok_or(Fault::Refused(Refusal::NotConfigured { side }))?;
+        if use_for == Use::Heartbeats {
+            config.max_connections = 1;
+        }
+        let database = Database::lazy(&config)?;
+        Ok(self.lock().databases.entry((side, use_for)).or_insert(database).clone())
     }
 
     /// Key and version of a table on one side.
