@@ -63,7 +63,7 @@ impl TestDatabase {
             Kind::Postgres => {
                 database
                     .run(system, &format!("CREATE DATABASE {name} OWNER orders"))
-                    .await
+                    .await;
             }
         }
         database
