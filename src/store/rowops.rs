@@ -300,16 +300,24 @@ fn upsert(side: &TableSide, rows: &[Row], guarded: bool) -> Result<Statement, St
             sql.column(i);
         });
     sql.push(if side.overriding {
-        ") OVERRIDING SYSTEM VALUE VALUES "
+        ") OVERRIDING SYSTEM VALUE "
     } else {
-        ") VALUES "
+        ") "
     });
-    for (n, row) in rows.iter().enumerate() {
-        sql.push(if n > 0 { ", (" } else { "(" });
-        for (i, value) in row.values.iter().enumerate() {
-            sql.push(if i > 0 { ", " } else { "" }).assign(i, value)?;
+    match side.engine {
+        Engine::Postgres => {
+            sql.select_rows(rows)?;
         }
-        sql.push(")");
+        Engine::MySql => {
+            sql.push("VALUES ");
+            for (n, row) in rows.iter().enumerate() {
+                sql.push(if n > 0 { ", (" } else { "(" });
+                for (i, value) in row.values.iter().enumerate() {
+                    sql.push(if i > 0 { ", " } else { "" }).assign(i, value)?;
+                }
+                sql.push(")");
+            }
+        }
     }
     match side.engine {
         Engine::MySql => on_duplicate_key(&mut sql, side, guarded),

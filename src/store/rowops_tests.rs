@@ -180,7 +180,7 @@ fn a_window_ends_before_the_tick_that_has_begun() {
         1,
     )
     .unwrap();
-    assert_eq!(s.binds[1].value, "2024-01-02 00:00:00.123000".into());
+    assert_eq!(s.binds[1].values, ["2024-01-02 00:00:00.123000".into()]);
 }
 
 #[test]
@@ -192,6 +192,14 @@ fn what_does_not_fit_is_refused_before_it_is_sent() {
         upsert(&pair.target, &[row.clone()], false)
             .unwrap_err()
             .contains("orders.total")
+    );
+    row.values[2] = "1.5".into();
+    // Bound as a list of 64-bit numbers, a larger one would arrive as NULL.
+    row.values[1] = "18446744073709551615".into();
+    assert!(
+        upsert(&pair.target, &[row.clone()], false)
+            .unwrap_err()
+            .contains("orders.id")
     );
     row.values.pop();
     assert!(upsert(&pair.target, &[row], false).is_err());

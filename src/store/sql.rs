@@ -30,10 +30,12 @@ pub(crate) enum Wire {
     Bytes,
 }
 
+/// One parameter: a value, or (PostgreSQL) a list of values of one column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bind {
-    pub value: Value,
+    pub values: Vec<Value>,
     pub wire: Wire,
+    pub list: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,22 +46,36 @@ pub(crate) struct Statement {
 
 impl Bind {
     pub fn to_mysql<'q>(query: Query<'q, MySql, MySqlArguments>, bind: &Bind) -> Query<'q, MySql, MySqlArguments> {
-        super::mysql::bind(query, &bind.value)
+        bind.values.iter().fold(query, super::mysql::bind)
     }
 
     pub fn to_postgres<'q>(query: Query<'q, Postgres, PgArguments>, bind: &Bind) -> Query<'q, Postgres, PgArguments> {
-        match (bind.wire, &bind.value) {
-            (Wire::Int, Value::Int(n)) => query.bind(*n),
-            (Wire::Int, _) => query.bind(None::<i64>),
-            (Wire::Float, Value::Float(x)) => query.bind(*x),
-            (Wire::Float, _) => query.bind(None::<f64>),
-            (Wire::Bytes | Wire::Text, Value::Bytes(b)) => query.bind(b.clone()),
-            (Wire::Bytes, _) => query.bind(None::<Vec<u8>>),
-            (Wire::Text, Value::Null) => query.bind(None::<String>),
-            (Wire::Text, Value::Int(n)) => query.bind(n.to_string()),
-            (Wire::Text, Value::UInt(n)) => query.bind(n.to_string()),
-            (Wire::Text, Value::Float(x)) => query.bind(x.to_string()),
-            (Wire::Text, Value::Text(s)) => query.bind(s.clone()),
+        let int = |v: &Value| v.as_i64();
+        let float = |v: &Value| match v {
+            Value::Float(x) => Some(*x),
+            _ => None,
+        };
+        let bytes = |v: &Value| match v {
+            Value::Bytes(b) => Some(b.clone()),
+            _ => None,
+        };
+        let text = |v: &Value| match v {
+            Value::Int(n) => Some(n.to_string()),
+            Value::UInt(n) => Some(n.to_string()),
+            Value::Text(s) => Some(s.clone()),
+            Value::Null | Value::Float(_) | Value::Bytes(_) => None,
+        };
+        let one = bind.values.first().unwrap_or(&Value::Null);
+        // Every value was checked against its column before (`sendable`): what has another kind here is NULL.
+        match (bind.wire, bind.list) {
+            (Wire::Int, false) => query.bind(int(one)),
+            (Wire::Float, false) => query.bind(float(one)),
+            (Wire::Bytes, false) => query.bind(bytes(one)),
+            (Wire::Text, false) => query.bind(text(one)),
+            (Wire::Int, true) => query.bind(bind.values.iter().map(int).collect::<Vec<_>>()),
+            (Wire::Float, true) => query.bind(bind.values.iter().map(float).collect::<Vec<_>>()),
+            (Wire::Bytes, true) => query.bind(bind.values.iter().map(bytes).collect::<Vec<_>>()),
+            (Wire::Text, true) => query.bind(bind.values.iter().map(text).collect::<Vec<_>>()),
         }
     }
 }
@@ -139,15 +155,13 @@ impl<'t> Sql<'t> {
 
     fn parameter(&mut self, i: usize, value: &Value, compared: bool) -> Result<&mut Self, String> {
         let column = &self.side.columns[i];
-        let value = sendable(self.side.engine, column, value).map_err(|why| {
-            format!(
-                "the value for column {}.{} cannot be held: {why}",
-                self.side.table.as_str(),
-                column.name.as_str()
-            )
-        })?;
+        let value = self.checked(i, value)?;
         let wire = wire(self.side.engine, &column.logical);
-        self.binds.push(Bind { value, wire });
+        self.binds.push(Bind {
+            values: vec![value],
+            wire,
+            list: false,
+        });
         match self.side.engine {
             Engine::MySql if compared => {
                 let parameter = mysql_comparand(&column.logical);
@@ -160,6 +174,45 @@ impl<'t> Sql<'t> {
             }
         };
         Ok(self)
+    }
+
+    fn checked(&self, i: usize, value: &Value) -> Result<Value, String> {
+        let column = &self.side.columns[i];
+        let name = format!("{}.{}", self.side.table.as_str(), column.name.as_str());
+        sendable(self.side.engine, column, value)
+            .map_err(|why| format!("the value for column {name} cannot be held: {why}"))
+    }
+
+    /// PostgreSQL: values of column `i` as one parameter, whose text does not depend on their number.
+    fn bind_list<'v>(&mut self, i: usize, values: impl Iterator<Item = &'v Value>) -> Result<&mut Self, String> {
+        let values = values.map(|v| self.checked(i, v)).collect::<Result<Vec<_>, _>>()?;
+        let wire = wire(self.side.engine, &self.side.columns[i].logical);
+        self.binds.push(Bind {
+            values,
+            wire,
+            list: true,
+        });
+        let parameter = format!("${}", self.binds.len());
+        Ok(self.push(&parameter))
+    }
+
+    /// PostgreSQL: the rows as a SELECT over one list per column.
+    pub fn select_rows(&mut self, rows: &[Row]) -> Result<&mut Self, String> {
+        let side = self.side;
+        self.push("SELECT ")
+            .list(side.columns.iter().enumerate(), ", ", |sql, (i, column)| {
+                let cast = format!("CAST(c{i} AS {})", postgres_cast(column));
+                sql.push(&cast);
+            });
+        self.push(" FROM unnest(");
+        for i in 0..side.columns.len() {
+            self.push(if i > 0 { ", " } else { "" });
+            self.bind_list(i, rows.iter().map(|row| &row.values[i]))?;
+        }
+        self.push(") AS given (").list(0..side.columns.len(), ", ", |sql, i| {
+            sql.push(&format!("c{i}"));
+        });
+        Ok(self.push(")"))
     }
 
     /// The mapped columns, rendered so that the driver reads each exactly.
@@ -205,7 +258,16 @@ impl<'t> Sql<'t> {
     /// `key IN (…)`, spelled so that both planners take the key's index.
     pub fn key_in(&mut self, keys: &[Key]) -> Result<&mut Self, String> {
         let side = self.side;
-        if let [i] = side.key[..] {
+        if let ([i], Engine::Postgres) = (&side.key[..], side.engine) {
+            for key in keys {
+                self.key_arity(key)?;
+            }
+            self.column(*i)
+                .push(" = ANY (CAST(")
+                .bind_list(*i, keys.iter().map(|key| &key.0[0]))?;
+            let cast = format!(" AS {}[]))", postgres_cast(&side.columns[*i]));
+            self.push(&cast);
+        } else if let [i] = side.key[..] {
             self.column(i).push(" IN (");
             for (n, key) in keys.iter().enumerate() {
                 self.key_arity(key)?;
@@ -363,7 +425,6 @@ pub(crate) fn rendered(engine: Engine, column: &MappedColumn) -> String {
 /// The value as it is bound, if the column holds it exactly.
 fn sendable(engine: Engine, column: &MappedColumn, value: &Value) -> Result<Value, String> {
     use LogicalType as T;
-
     canonical::fits(&column.logical, value)?;
     if let (Engine::MySql, Value::Float(x)) = (engine, value) {
         if !x.is_finite() {
@@ -374,13 +435,15 @@ fn sendable(engine: Engine, column: &MappedColumn, value: &Value) -> Result<Valu
         }
     }
     match (&column.logical, value) {
-        (T::Int { .. } | T::Bool, Value::Text(_)) => canonical::canonical(
-            &T::Int {
+        (T::Int { .. } | T::Bool, Value::Text(_)) => {
+            let widest = T::Int {
                 bits: 64,
                 unsigned: false,
-            },
-            value.clone(),
-        ),
+            };
+            let number = canonical::canonical(&widest, value.clone())?;
+            canonical::fits(&column.logical, &number)?;
+            Ok(number)
+        }
         (T::Decimal { .. }, Value::Int(n)) => Ok(Value::Text(n.to_string())),
         (T::Decimal { .. }, Value::UInt(n)) => Ok(Value::Text(n.to_string())),
         (T::Float32 | T::Float64 | T::Bytes, Value::Text(_)) => Err(format!("a text was given for {}", column.logical)),

@@ -17,6 +17,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Longest a COMMIT or ROLLBACK may take before its outcome counts as unknown.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A statement with more values than this is not kept prepared.
+const MOST_BINDS_KEPT: usize = 64;
+
 /// A transaction. Dropped without `commit`, it is rolled back.
 pub struct Tx {
     inner: Inner,
@@ -230,13 +233,21 @@ impl Tx {
         let sql = AssertSqlSafe(statement.sql.clone());
         let outcome = match &mut self.inner {
             Inner::MySql(tx) => {
-                let query = statement.binds.iter().fold(sqlx::query(sql), Bind::to_mysql);
+                let query = statement
+                    .binds
+                    .iter()
+                    .fold(sqlx::query(sql), Bind::to_mysql)
+                    .persistent(kept(statement));
                 bounded(limit, query.execute(&mut **tx))
                     .await
                     .map(|r| r.map(|r| r.rows_affected()))
             }
             Inner::Postgres(tx) => {
-                let query = statement.binds.iter().fold(sqlx::query(sql), Bind::to_postgres);
+                let query = statement
+                    .binds
+                    .iter()
+                    .fold(sqlx::query(sql), Bind::to_postgres)
+                    .persistent(kept(statement));
                 bounded(limit, query.execute(&mut **tx))
                     .await
                     .map(|r| r.map(|r| r.rows_affected()))
@@ -250,13 +261,21 @@ impl Tx {
         let sql = AssertSqlSafe(statement.sql.clone());
         let outcome = match &mut self.inner {
             Inner::MySql(tx) => {
-                let query = statement.binds.iter().fold(sqlx::query(sql), Bind::to_mysql);
+                let query = statement
+                    .binds
+                    .iter()
+                    .fold(sqlx::query(sql), Bind::to_mysql)
+                    .persistent(kept(statement));
                 bounded(limit, query.fetch_all(&mut **tx))
                     .await
                     .map(|r| r.and_then(|rows| rows.iter().map(mysql::decode).collect()))
             }
             Inner::Postgres(tx) => {
-                let query = statement.binds.iter().fold(sqlx::query(sql), Bind::to_postgres);
+                let query = statement
+                    .binds
+                    .iter()
+                    .fold(sqlx::query(sql), Bind::to_postgres)
+                    .persistent(kept(statement));
                 bounded(limit, query.fetch_all(&mut **tx))
                     .await
                     .map(|r| r.and_then(|rows| rows.iter().map(postgres::decode).collect()))
@@ -306,6 +325,12 @@ impl Tx {
         };
         Err(error)
     }
+}
+
+/// Small statements are prepared once per session. The text of a large one depends on its number of rows, and each kept
+/// one holds megabytes in the server for as long as the session lives.
+fn kept(statement: &Statement) -> bool {
+    statement.binds.len() <= MOST_BINDS_KEPT
 }
 
 async fn bounded<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
