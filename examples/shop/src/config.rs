@@ -54,8 +54,11 @@ pub struct Config {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Tls {
+    #[value(name = "VerifyFull")]
     VerifyFull,
+    #[value(name = "VerifyCA")]
     VerifyCa,
+    #[value(name = "Disabled")]
     Disabled,
 }
 
