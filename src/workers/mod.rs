@@ -144,9 +144,9 @@ pub async fn perform(context: &TaskContext) -> Result<(), WorkError> {
                 "a Verify task needs spec.scope: Full or Incremental; tasks are written by the operator, leave them to it",
             )),
         },
-        TaskKind::Preflight => preflight::run(context).await,
-        TaskKind::Fence => fence::run(context).await,
-        TaskKind::Archive => archive::run(context).await,
+        TaskKind::Preflight => Box::pin(preflight::run(context)).await,
+        TaskKind::Fence => Box::pin(fence::run(context)).await,
+        TaskKind::Archive => Box::pin(archive::run(context)).await,
     }
 }
 
