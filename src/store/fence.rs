@@ -81,7 +81,7 @@ fn triggers(engine: Engine, table: &Ident, fence: &Fence) -> Result<Vec<(String,
             let trigger = Ident::new(name.clone())?.quoted(engine);
             let sql = format!(
                 "CREATE TRIGGER {trigger} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {quoted} FOR EACH STATEMENT \
-                 EXECUTE FUNCTION _datamigration_fence({message}, {token}); \
+                 EXECUTE FUNCTION {trigger}({message}, {token}); \
                  ALTER TABLE {quoted} ENABLE ALWAYS TRIGGER {trigger}"
             );
             Ok(vec![(name, sql)])
@@ -103,17 +103,20 @@ fn postgres_name(fence: &Fence) -> String {
     format!("_datamigration_fence_{}", fence.digest())
 }
 
-/// One function for all fences of a database: message and token are the trigger's arguments.
-fn postgres_function() -> String {
-    format!(
-        "CREATE OR REPLACE FUNCTION _datamigration_fence() RETURNS trigger LANGUAGE plpgsql AS $fence$ BEGIN
+/// The function behind a fence, named like its triggers: each fence has its own, so that accounts which may not replace
+/// each other's functions do not need to. Message and token are the trigger's arguments.
+fn postgres_function(fence: &Fence) -> Result<(String, String)> {
+    let name = Ident::new(postgres_name(fence))?.quoted(Engine::Postgres);
+    let sql = format!(
+        "CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $fence$ BEGIN
            -- {FENCE_MARK} refuses every statement that does not say the token
            IF COALESCE(current_setting('datamigration.fence_pass', true), '') <> TG_ARGV[1] THEN
              RAISE EXCEPTION '%', TG_ARGV[0];
            END IF;
            RETURN NULL;
          END $fence$"
-    )
+    );
+    Ok((format!("{name}()"), sql))
 }
 
 impl Database {
@@ -132,7 +135,11 @@ impl Database {
             // Two of these at once would collide on the catalogue row.
             tx.query("SELECT pg_advisory_xact_lock(?)", &[Value::Int(0x64_6d_66_65_6e_63_65)])
                 .await?;
-            tx.execute(&postgres_function(), &[]).await?;
+            let (function, create) = postgres_function(fence)?;
+            let there = "SELECT 1 WHERE to_regprocedure(?) IS NOT NULL";
+            if tx.query(there, &[Value::from(function)]).await?.is_empty() {
+                tx.execute(&create, &[]).await?;
+            }
         }
         for (name, sql) in triggers(self.engine(), &ident, fence)? {
             if !schema.triggers.iter().any(|t| t.name == name) {
@@ -155,6 +162,7 @@ impl Database {
             };
             tx.execute(&sql, &[]).await?;
         }
+        tx.drop_fence_function(fence).await?;
         tx.commit().await.map_err(CommitError::into_inner)
     }
 
@@ -185,12 +193,19 @@ impl Database {
         let name = format!("_datamigration_probe_{}", uuid::Uuid::new_v4().simple());
         let table = Ident::new(name.clone())?;
         let quoted = table.quoted(self.engine());
-        let fence = Fence::new("preflight", "probe");
+        let fence = Fence::new("preflight", &name);
         self.execute(&format!("CREATE TABLE {quoted} (id INT NOT NULL PRIMARY KEY)"), &[])
             .await?;
         let outcome = self.try_fence_on(&name, &quoted, &fence).await;
-        let dropped = self.execute(&format!("DROP TABLE {quoted}"), &[]).await;
-        outcome.and(dropped.map(|_| ()))
+        let dropped = self.drop_probe(&quoted, &fence).await;
+        outcome.and(dropped)
+    }
+
+    async fn drop_probe(&self, quoted: &str, fence: &Fence) -> Result<()> {
+        let mut tx = self.begin(TxOptions::default()).await?;
+        tx.execute(&format!("DROP TABLE {quoted}"), &[]).await?;
+        tx.drop_fence_function(fence).await?;
+        tx.commit().await.map_err(CommitError::into_inner)
     }
 
     async fn try_fence_on(&self, name: &str, quoted: &str, fence: &Fence) -> Result<()> {
@@ -224,6 +239,19 @@ impl Database {
 }
 
 impl Tx {
+    /// Removes the function behind a fence that stands before no table any more (PostgreSQL).
+    pub async fn drop_fence_function(&mut self, fence: &Fence) -> Result<()> {
+        if self.engine() == Engine::Postgres {
+            let (function, _) = postgres_function(fence)?;
+            let used = "SELECT 1 FROM pg_trigger WHERE tgfoid = to_regprocedure(?) LIMIT 1";
+            if self.query(used, &[Value::from(function.as_str())]).await?.is_empty() {
+                self.execute(&format!("DROP FUNCTION IF EXISTS {function}"), &[])
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Lets this transaction, and only this one, write behind the fence. To be said after the worker's epoch was
     /// checked in the same transaction.
     pub async fn pass_fence(&mut self, fence: &Fence) -> Result<()> {

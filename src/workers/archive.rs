@@ -250,6 +250,7 @@ impl OneShard<'_> {
         let (mut tx, control) = self.begin().await?;
         control::record_archived(&mut tx, &control.migration, State::Deleted).await?;
         control::record_intent(&mut tx, &control.migration, None).await?;
+        tx.drop_fence_function(&fence::of(&control.migration)).await?;
         tx.commit().await?;
         Ok(())
     }

@@ -40,7 +40,8 @@ async fn things(database: &TestDatabase) -> Vec<String> {
         }
         Postgres => {
             "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' \
-             UNION ALL SELECT tgname::text FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1"
+             UNION ALL SELECT tgname::text FROM pg_trigger WHERE NOT tgisinternal \
+             UNION ALL SELECT proname::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1"
         }
     };
     database.texts(sql).await.into_iter().flatten().collect()
