@@ -16,6 +16,9 @@ use std::time::Duration;
 /// The source is what an archive is about; the target only carries the journal.
 const SOURCES: [(Kind, Kind); 2] = [(MariaDb, Postgres), (Postgres, MariaDb)];
 
+/// What happens to the directory of a table.
+type Damage = fn(&Path);
+
 fn to(folder: &Path, delete: bool) -> Value {
     let url = format!("file://{}", folder.display());
     json!({"archive": {"destination": {"url": url, "volumeClaimRef": {"name": "archive"}}, "deleteSource": delete}})
@@ -199,7 +202,7 @@ async fn killed_anywhere_it_goes_on_and_never_exports_what_it_began_to_delete() 
         let world = World::with(source, target, changes, table(source), table(target)).await;
         wide(&world, ROWS).await;
         fence(&world).await;
-        let minute = Duration::from_secs(60);
+        let minute = Duration::from_mins(1);
 
         // In the middle of the export.
         let part = of(folder.path(), "orders").join("part-000000.parquet");
@@ -265,7 +268,7 @@ async fn killed_anywhere_it_goes_on_and_never_exports_what_it_began_to_delete() 
 
 #[tokio::test]
 async fn a_damaged_archive_is_noticed_before_anything_is_deleted() {
-    let damages: [(&str, fn(&Path)); 4] = [
+    let damages: [(&str, Damage); 4] = [
         ("a bit of an object", |folder| {
             let part = folder.join("part-000000.parquet");
             let mut bytes = std::fs::read(&part).unwrap();
@@ -281,7 +284,7 @@ async fn a_damaged_archive_is_noticed_before_anything_is_deleted() {
             part.set_len(1_000).unwrap();
         }),
         ("a missing object", |folder| {
-            std::fs::remove_file(folder.join("part-000000.parquet")).unwrap()
+            std::fs::remove_file(folder.join("part-000000.parquet")).unwrap();
         }),
         ("a cut manifest", |folder| {
             File::options()
@@ -329,7 +332,7 @@ async fn an_archive_that_is_lost_halfway_through_the_deletion_stops_it() {
     let worker = archive(&world);
     tokio::select! {
         ended = worker.run() => panic!("the deletion ended with {ended:?}"),
-        () = eventually(Duration::from_secs(60), "rows are deleted", || async { count(&world).await < 9_000 }) => {}
+        () = eventually(Duration::from_mins(1), "rows are deleted", || async { count(&world).await < 9_000 }) => {}
     }
     drop(worker);
     let left = count(&world).await;
@@ -368,7 +371,7 @@ async fn a_row_that_the_archive_does_not_have_is_never_deleted() {
         let worker = archive(&world);
         tokio::select! {
             ended = worker.run() => panic!("the deletion ended with {ended:?}"),
-            () = eventually(Duration::from_secs(60), "rows are deleted", || async { count(&world).await < 9_000 }) => {}
+            () = eventually(Duration::from_mins(1), "rows are deleted", || async { count(&world).await < 9_000 }) => {}
         }
         drop(worker);
         round_the_fence(&world, "UPDATE orders SET note = 'rogue' WHERE id = 9999").await;
@@ -392,7 +395,7 @@ async fn round_the_fence(world: &World, sql: &str) {
                 .execute(&format!(
                     "SET @datamigration_fence_pass = 'shop/orders#TargetOnly'; {sql}"
                 ))
-                .await
+                .await;
         }
         Postgres => {
             let pass = "SET datamigration.fence_pass = 'shop/orders#TargetOnly'";

@@ -47,7 +47,7 @@ async fn things(database: &TestDatabase) -> Vec<String> {
     database.texts(sql).await.into_iter().flatten().collect()
 }
 
-async fn lazy(database: &TestDatabase, url: &str, ca: bool, label: &str) -> Database {
+fn lazy(database: &TestDatabase, url: &str, ca: bool, label: &str) -> Database {
     Database::lazy(&ConnectConfig {
         url: url.into(),
         tls: TlsMode::VerifyFull,
@@ -62,7 +62,7 @@ async fn lazy(database: &TestDatabase, url: &str, ca: bool, label: &str) -> Data
 #[tokio::test]
 async fn a_migration_that_can_run_passes_and_nothing_is_left_behind() {
     for (source, target) in PAIRS {
-        let world = World::orders(source, target).await;
+        let world = World::orders(source, target);
         fill(&world.source, 100).await;
         let worker = preflight(&world);
         worker
@@ -108,7 +108,7 @@ async fn a_database_that_cannot_be_used_is_named() {
         let database = with(&|url| url.set_path("/nowhere"));
         for (url, reason) in [(password, "LoginRefused"), (database, "LoginRefused")] {
             let mut worker = preflight(&world);
-            worker.context.source[0].database = lazy(&world.source, &url, true, "source/main").await;
+            worker.context.source[0].database = lazy(&world.source, &url, true, "source/main");
             found(
                 &worker,
                 reason,
@@ -126,7 +126,7 @@ async fn a_database_that_cannot_be_used_is_named() {
         }
 
         let mut worker = preflight(&world);
-        worker.context.source[0].database = lazy(&world.source, &world.source.url, false, "source/main").await;
+        worker.context.source[0].database = lazy(&world.source, &world.source.url, false, "source/main");
         found(&worker, "TLSFailed", "Connection source/main", &["certificate"]).await;
 
         let mut worker = preflight(&world);
@@ -153,7 +153,7 @@ async fn a_database_that_does_not_answer_is_waited_for_and_then_named() {
     let mut url = url::Url::parse(&world.target.url).unwrap();
     url.set_port(Some(closed)).unwrap();
     let mut worker = preflight(&world);
-    worker.context.target[0].database = lazy(&world.target, url.as_str(), true, "target/main").await;
+    worker.context.target[0].database = lazy(&world.target, url.as_str(), true, "target/main");
     let began = std::time::Instant::now();
     let reports = worker.reports.clone();
     found(
@@ -332,16 +332,8 @@ async fn tables_and_columns_that_do_not_fit_are_named_with_the_statement_that_he
 
 #[tokio::test]
 async fn writes_that_the_application_does_not_see_are_refused() {
-    let cascade = |kind| match kind {
-        MariaDb => {
-            "CREATE TABLE customers (id BIGINT PRIMARY KEY); ALTER TABLE orders ADD COLUMN owner BIGINT NULL, \
-             ADD CONSTRAINT owned FOREIGN KEY (owner) REFERENCES customers (id) ON DELETE SET NULL"
-        }
-        Postgres => {
-            "CREATE TABLE customers (id BIGINT PRIMARY KEY); ALTER TABLE orders ADD COLUMN owner BIGINT NULL, \
-             ADD CONSTRAINT owned FOREIGN KEY (owner) REFERENCES customers (id) ON DELETE SET NULL"
-        }
-    };
+    let cascade = "CREATE TABLE customers (id BIGINT PRIMARY KEY); ALTER TABLE orders ADD COLUMN owner BIGINT NULL, \
+                   ADD CONSTRAINT owned FOREIGN KEY (owner) REFERENCES customers (id) ON DELETE SET NULL";
     let trigger = |kind| match kind {
         MariaDb => "CREATE TRIGGER loud BEFORE UPDATE ON orders FOR EACH ROW SET NEW.customer = UPPER(NEW.customer)",
         Postgres => {
@@ -357,7 +349,7 @@ async fn writes_that_the_application_does_not_see_are_refused() {
             source,
             target,
             Case {
-                source: cascade(source),
+                source: cascade,
                 target: column,
                 ..base()
             },
@@ -368,7 +360,7 @@ async fn writes_that_the_application_does_not_see_are_refused() {
             target,
             Case {
                 source: column,
-                target: cascade(target),
+                target: cascade,
                 ..base()
             },
         )
@@ -444,7 +436,7 @@ async fn one_database_on_both_sides_is_noticed_under_any_name() {
         let mut worker = preflight(&world);
         // Another host name for the same server.
         let url = world.source.url.replace("127.0.0.1", "localhost");
-        worker.context.target[0].database = lazy(&world.source, &url, true, "target/main").await;
+        worker.context.target[0].database = lazy(&world.source, &url, true, "target/main");
         found(
             &worker,
             "SameDatabase",
@@ -482,7 +474,7 @@ async fn a_privilege_that_is_missing_is_named() {
     let all = |database: &TestDatabase, rights: &str| format!("GRANT {rights} ON {}.* TO USER", database.name);
     let url = weak_user(&world.source, &all(&world.source, "SELECT")).await;
     let mut worker = preflight(&world);
-    worker.context.source[0].database = lazy(&world.source, &url, true, "source/main").await;
+    worker.context.source[0].database = lazy(&world.source, &url, true, "source/main");
     found(
         &worker,
         "PrivilegeMissing",
@@ -495,14 +487,14 @@ async fn a_privilege_that_is_missing_is_named() {
     let rights = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES";
     let url = weak_user(&world.source, &all(&world.source, rights)).await;
     let mut worker = preflight(&world);
-    worker.context.source[0].database = lazy(&world.source, &url, true, "source/main").await;
+    worker.context.source[0].database = lazy(&world.source, &url, true, "source/main");
     found(&worker, "FenceImpossible", "Fence source/main", &["TRIGGER"]).await;
 
     // May do as it likes with its own tables, and only read the migration's.
     let grants = "GRANT CREATE, USAGE ON SCHEMA public TO USER; GRANT SELECT ON orders TO USER";
     let url = weak_user(&world.target, grants).await;
     let mut worker = preflight(&world);
-    worker.context.target[0].database = lazy(&world.target, &url, true, "target/main").await;
+    worker.context.target[0].database = lazy(&world.target, &url, true, "target/main");
     found(
         &worker,
         "PrivilegeMissing",
@@ -516,7 +508,7 @@ async fn a_privilege_that_is_missing_is_named() {
     let grants = "GRANT CREATE, USAGE ON SCHEMA public TO USER; GRANT ALL ON orders TO USER; GRANT ALL ON SEQUENCE orders_id_seq TO USER";
     let url = weak_user(&world.source, grants).await;
     let mut worker = preflight(&world);
-    worker.context.source[0].database = lazy(&world.source, &url, true, "source/main").await;
+    worker.context.source[0].database = lazy(&world.source, &url, true, "source/main");
     let error = worker.run().await.unwrap_err();
     assert!(matches!(error, WorkError::Permanent { .. }), "{error:?}");
     let messages: Vec<String> = checks(&worker)
