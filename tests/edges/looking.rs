@@ -62,7 +62,7 @@ fn lazy(database: &TestDatabase, url: &str, ca: bool, label: &str) -> Database {
 #[tokio::test]
 async fn a_migration_that_can_run_passes_and_nothing_is_left_behind() {
     for (source, target) in PAIRS {
-        let world = World::orders(source, target);
+        let world = World::orders(source, target).await;
         fill(&world.source, 100).await;
         let worker = preflight(&world);
         worker
