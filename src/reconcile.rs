@@ -130,6 +130,7 @@ async fn refuse(
             finding(ConditionType::Reconciling, Truth::False),
             finding(ConditionType::Stalled, Truth::True),
         ],
+        rest_stands: true,
     };
     let generation = raw.metadata.generation.unwrap_or_default();
     let next = status::status(&account, &previous, generation, now);

@@ -53,6 +53,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_example_is_valid() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/orders.yaml");
+        let manifest: DataMigration = serde_yaml_ng::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        super::validate(&manifest).unwrap();
+    }
+
     /// Every field that people can set says what it is for.
     #[test]
     fn every_field_is_described() {

@@ -98,8 +98,17 @@ fn conditions(pass: &Pass, outlook: &Outlook, account: &mut Account) {
             Truth::Unknown,
         ));
     }
-    acknowledged(pass, outlook, findings);
+    let known = pass
+        .world
+        .previous
+        .conditions
+        .iter()
+        .any(|was| was.type_ == ConditionType::FlipAcknowledged.as_str());
+    if !(known && matches!(pass.position, Position::Unread(_))) {
+        acknowledged(pass, outlook, findings);
+    }
     let Some(rung) = pass.position.rung(pass.world) else {
+        account.rest_stands = true;
         return;
     };
     evidence(pass, rung, findings);

@@ -113,6 +113,8 @@ pub struct Account {
     pub rows: Option<RowTotals>,
     pub flip: Option<FlipStatus>,
     pub findings: Vec<Finding>,
+    /// The journal cannot be read now: what was said of other aspects stands.
+    pub rest_stands: bool,
 }
 
 /// The outcome of a pass.

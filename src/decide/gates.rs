@@ -131,6 +131,14 @@ pub fn acknowledged(
                 )
             }
         }
+        // Rows that cannot be read may be those of an instance that still writes.
+        Acknowledge::Instances { .. } if report.problem.is_some() => {
+            let problem = report.problem.clone().unwrap_or_default();
+            Gate::Hold(
+                Reason::DatabaseProblem,
+                format!("acknowledgements cannot be read: {problem}"),
+            )
+        }
         Acknowledge::Instances { .. } => match &world.pods {
             Seen::Absent => Gate::Hold(
                 Reason::AwaitingAcknowledgement,

@@ -113,10 +113,11 @@ pub fn position(world: &World, preflight: Option<&Task>) -> Position {
         return unread("the journal is being read from the databases");
     };
     match (watch.spec.control.as_ref(), journal) {
-        (None, None) => match &report.problem {
-            Some(problem) => Position::Unread(Gate::Hold(Reason::DatabaseProblem, problem.clone())),
-            None => Position::Untouched,
-        },
+        // What cannot be read is unknown, which is not the same as absent.
+        (control, None) if report.problem.is_some() && control.is_none_or(|control| control.min_epoch > 0) => {
+            unreadable(report)
+        }
+        (None, None) => Position::Untouched,
         (None, Some(journal)) => Position::Adopt(as_control(journal)),
         (Some(control), None) => {
             if control.min_epoch > 0 {
@@ -141,6 +142,11 @@ fn compare(control: &ControlSpec, journal: &Journal, report: &WatchReport) -> Po
             "the journal went back from epoch {} to {}: a database has lost writes, by a failover or a restored backup",
             control.min_epoch, journal.epoch
         ));
+    }
+    // An epoch that was closed stays closed while a database cannot be read.
+    let partly = !report.epoch_on_all_shards || !report.min_epoch_on_all_shards;
+    if partly && report.problem.is_some() && control.min_epoch == control.epoch {
+        return unreadable(report);
     }
     if journal.epoch < control.epoch || !report.epoch_on_all_shards {
         return flight(control, Leg::Raising, report);
@@ -191,6 +197,14 @@ fn unknown_mode(control: &ControlSpec) -> Position {
         "epoch {} has mode {}, which strategy DualWrite never uses",
         control.epoch, control.mode
     ))
+}
+
+fn unreadable(report: &WatchReport) -> Position {
+    let problem = report
+        .problem
+        .clone()
+        .unwrap_or_else(|| "a database cannot be read".to_owned());
+    Position::Unread(Gate::Hold(Reason::DatabaseProblem, problem))
 }
 
 fn unread(why: &str) -> Position {

@@ -43,6 +43,8 @@ pub struct Sim {
     pub source: Option<Journal>,
     pub target: Option<Journal>,
     pub shops: Vec<Shop>,
+    /// The source cannot be reached.
+    pub outage: bool,
     /// The resource is gone.
     pub gone: bool,
 }
@@ -97,6 +99,7 @@ impl Sim {
                 };
                 2
             ],
+            outage: false,
             gone: false,
         }
     }
@@ -333,6 +336,16 @@ impl Sim {
 
     /// What the Watch sees now.
     fn report(&mut self) {
+        if self.outage {
+            let watch = self.world.tasks.iter_mut().find(|task| task.is(TaskKind::Watch));
+            if let Some(report) = watch.and_then(|watch| watch.status.watch.as_mut()) {
+                report.epoch_on_all_shards = false;
+                report.min_epoch_on_all_shards = false;
+                report.instances.clear();
+                report.problem = Some("source/main: cannot be reached".to_owned());
+            }
+            return;
+        }
         let (source, target) = (self.source.clone(), self.target.clone());
         let instances = self.shops.iter().enumerate().map(|(n, shop)| Instance {
             pod: format!("shop-{n}"),

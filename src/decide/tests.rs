@@ -397,6 +397,53 @@ fn a_journal_that_goes_back_stops_everything() {
 }
 
 #[test]
+fn a_database_that_cannot_be_read_undoes_nothing() {
+    for desired in [Phase::SourceFirst, Phase::TargetFirst, Phase::TargetOnly] {
+        let mut sim = at(desired);
+        let before = sim.world.tasks.clone();
+        sim.outage = true;
+        sim.step(Step::Desire(Phase::Archived));
+        for _ in 0..5 {
+            sim.step(Step::Pass(None));
+        }
+        let names =
+            |tasks: &[crate::observe::world::Task]| tasks.iter().map(|task| task.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&sim.world.tasks), names(&before));
+        assert_eq!(sim.world.previous.phase, Some(desired));
+        assert_eq!(
+            sim.condition("Ready"),
+            ("False".to_owned(), "DatabaseProblem".to_owned())
+        );
+        assert_eq!(sim.condition("CopyComplete").0, "True", "what was proved stands");
+        // Neither does one that is read again, in whatever order the parts wake up.
+        sim.outage = false;
+        sim.step(Step::Desire(desired));
+        sim.settle();
+        assert_eq!(sim.condition("Ready").0, "True");
+    }
+}
+
+#[test]
+fn an_outage_during_a_flip_holds_it() {
+    let mut sim = Sim::new(Phase::SourceFirst);
+    run(&mut sim, |step| *step == Step::Read(1));
+    sim.step(Step::Read(1));
+    sim.outage = true;
+    sim.step(Step::Finish(0));
+    for _ in 0..5 {
+        sim.step(Step::Pass(None));
+    }
+    assert_eq!(
+        sim.source.as_ref().map(|row| row.min_epoch),
+        Some(0),
+        "what cannot be read is not acknowledged"
+    );
+    sim.outage = false;
+    sim.settle();
+    assert_eq!(sim.condition("Ready").0, "True");
+}
+
+#[test]
 fn pods_that_are_gone_hold_until_their_lease_ran_out() {
     let mut sim = Sim::new(Phase::SourceFirst);
     run(&mut sim, |step| *step == Step::Read(1));

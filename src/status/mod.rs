@@ -29,6 +29,7 @@ pub fn status(
         rows,
         flip,
         findings,
+        rest_stands,
     } = account.clone();
     DataMigrationStatus {
         observed_generation: generation,
@@ -42,15 +43,23 @@ pub fn status(
         lag,
         rows,
         flip,
-        conditions: conditions(&findings, &previous.conditions, generation, now),
+        conditions: conditions(&findings, &previous.conditions, rest_stands, generation, now),
     }
 }
 
 /// Conditions in their fixed order; a time changes only with the truth.
-fn conditions(findings: &[Finding], previous: &[Condition], generation: i64, now: Timestamp) -> Vec<Condition> {
+fn conditions(
+    findings: &[Finding],
+    previous: &[Condition],
+    rest_stands: bool,
+    generation: i64,
+    now: Timestamp,
+) -> Vec<Condition> {
     let mut conditions = Vec::new();
     for kind in ConditionType::ALL {
         let Some(finding) = findings.iter().find(|finding| finding.kind == kind) else {
+            let was = previous.iter().find(|condition| condition.type_ == kind.as_str());
+            conditions.extend(was.filter(|_| rest_stands).cloned());
             continue;
         };
         let status = finding.truth.as_str().to_owned();
