@@ -24,7 +24,8 @@ pub async fn referencing(tx: &mut Tx, table: &str) -> Result<Vec<Reference>, Sto
         Engine::MySql => {
             "SELECT CAST(table_name AS CHAR), CAST(constraint_name AS CHAR), CAST(delete_rule AS CHAR)
              FROM information_schema.referential_constraints
-             WHERE unique_constraint_schema = DATABASE() AND referenced_table_name = ? AND table_name <> referenced_table_name
+             WHERE constraint_schema = DATABASE() AND unique_constraint_schema = DATABASE()
+               AND referenced_table_name = ? AND table_name <> referenced_table_name
              ORDER BY table_name, constraint_name"
         }
         Engine::Postgres => {
