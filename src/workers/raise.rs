@@ -13,8 +13,9 @@ use crate::store::{Ident, TxOptions};
 use crate::words::{SecondaryWrites, Side};
 use std::time::{Duration, Instant};
 
-/// A raise waits no longer for the transactions in flight: every writer that begins meanwhile waits behind it.
-const RAISE_WAIT: Duration = Duration::from_millis(400);
+/// A raise waits no longer for the transactions in flight, at first and at most: every writer that begins meanwhile
+/// waits behind it.
+const RAISE_WAIT: (Duration, Duration) = (Duration::from_millis(400), Duration::from_millis(1_600));
 
 /// In the watermarks: the base's clock when every instance had acknowledged it as the base, where every table's first
 /// window starts.
@@ -33,6 +34,7 @@ pub struct Reached {
 pub struct Raiser<'c> {
     context: &'c TaskContext,
     waits: Waits,
+    wait: Duration,
     not_before: Option<Instant>,
     problem: Option<String>,
 }
@@ -43,6 +45,7 @@ impl<'c> Raiser<'c> {
         Self {
             context,
             waits: Waits::new(Duration::from_millis(200), Duration::from_secs(5)),
+            wait: RAISE_WAIT.0,
             not_before: None,
             problem: None,
         }
@@ -71,9 +74,11 @@ impl<'c> Raiser<'c> {
         }
         if failures.is_empty() {
             self.waits.worked();
+            self.wait = RAISE_WAIT.0;
             self.not_before = None;
             self.problem = None;
         } else {
+            self.wait = (self.wait * 2).min(RAISE_WAIT.1);
             self.not_before = Some(Instant::now() + self.waits.failed(Instant::now()).0);
             failures.dedup();
             self.problem = Some(failures.join("; "));
@@ -117,7 +122,7 @@ impl<'c> Raiser<'c> {
             tx.commit().await?;
         }
         let sequences = self.sequences(seen.side, wanted).await?;
-        let mut tx = shard.database.begin(short(RAISE_WAIT)).await?;
+        let mut tx = shard.database.begin(short(self.wait)).await?;
         let tables: Vec<&str> = migration
             .tables
             .iter()
@@ -202,7 +207,7 @@ impl<'c> Raiser<'c> {
         let noted = first
             .and_then(|first| first.row.as_ref().ok()?.as_ref())
             .and_then(|row| row.acked_at.clone());
-        let mut tx = shard.database.begin(short(RAISE_WAIT)).await?;
+        let mut tx = shard.database.begin(short(self.wait)).await?;
         if seen.side == base && seen.at == 0 {
             let acked_at = control::acknowledge_epoch_here(&mut tx, &migration.id(), wanted.epoch).await?;
             if wanted.epoch == wanted.base_since {

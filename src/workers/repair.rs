@@ -62,7 +62,7 @@ impl Work {
             match self
                 .ctx
                 .retry_but(WorkError::is_lock_conflict, async || {
-                    self.settle_together(&batch, permit).await
+                    self.settle_together(&batch, permit, LOCK_WAIT).await
                 })
                 .await
             {
@@ -82,12 +82,14 @@ impl Work {
 
     async fn settle_one(&self, key: &Key, permit: Permit) -> Result<Verdict, WorkError> {
         let mut waits = super::pace::Waits::new(Duration::from_millis(20), Duration::from_secs(1));
-        for _ in 0..ATTEMPTS {
+        for attempt in 1..=ATTEMPTS {
+            // A server that is slow with everything is given longer by and by.
+            let wait = (LOCK_WAIT * attempt / 4).clamp(LOCK_WAIT, LOCK_WAIT * 4);
             let one = std::slice::from_ref(key);
             match self
                 .ctx
                 .retry_but(WorkError::is_lock_conflict, async || {
-                    self.settle_together(one, permit).await
+                    self.settle_together(one, permit, wait).await
                 })
                 .await
             {
@@ -104,11 +106,16 @@ impl Work {
     }
 
     /// One pair of transactions. Keys whose base row appeared meanwhile are done again in another.
-    async fn settle_together(&self, keys: &[Key], permit: Permit) -> Result<Vec<(Key, Verdict)>, WorkError> {
+    async fn settle_together(
+        &self,
+        keys: &[Key],
+        permit: Permit,
+        wait: Duration,
+    ) -> Result<Vec<(Key, Verdict)>, WorkError> {
         let mut open: Vec<Key> = keys.to_vec();
         let mut settled = Vec::with_capacity(keys.len());
         for _ in 0..ATTEMPTS {
-            let again = self.attempt(&open, permit, &mut settled).await?;
+            let again = self.attempt(&open, permit, wait, &mut settled).await?;
             if again.is_empty() {
                 return Ok(settled);
             }
@@ -122,13 +129,14 @@ impl Work {
         &self,
         keys: &[Key],
         permit: Permit,
+        wait: Duration,
         settled: &mut Vec<(Key, Verdict)>,
     ) -> Result<Vec<Key>, WorkError> {
         let base_side = self.base_side();
         let follower_side = self.follower_side();
         // Both transactions stand before the first row is locked: nobody waits for a follower that cannot be reached.
-        let mut follower = self.begin_follower(short(LOCK_WAIT)).await?;
-        let mut base = self.begin_checked(self.base(), short(LOCK_WAIT)).await?;
+        let mut follower = self.begin_follower(short(wait)).await?;
+        let mut base = self.begin_checked(self.base(), short(wait)).await?;
         let in_base = by_key(base_side, base.read_keys(base_side, keys, Lock::NoKeyUpdate).await?);
         for key in keys {
             follower.lock_key(follower_side, key).await?;

@@ -1,7 +1,8 @@
 //! Copy: exact rows, never older over newer, resumable anywhere, refused when stale.
 
-use crate::harness::{World, ago, control, fill, rows};
+use crate::harness::{World, ago, control, fill, rows, table};
 use crate::support::Kind::{self, MariaDb, Postgres};
+use crate::support::eventually;
 use datamigration::words::{Direction, Mode, SecondaryWrites};
 use datamigration::workers::{Exit, WorkError};
 use serde_json::json;
@@ -96,7 +97,7 @@ async fn keys_of_any_kind_are_copied_once() {
 async fn a_copy_that_is_killed_anywhere_goes_on_where_it_was() {
     for (source, target) in PAIRS {
         let changes = json!({"copy": {"parallelism": 3, "rateLimit": {"rowsPerSecond": 20_000}}});
-        let tables = (crate::harness::table(source), crate::harness::table(target));
+        let tables = (table(source), table(target));
         let world = World::with(source, target, changes, tables.0, tables.1).await;
         fill(&world.source, 65_000).await;
         world.source_first().await;
@@ -112,7 +113,7 @@ async fn a_copy_that_is_killed_anywhere_goes_on_where_it_was() {
             let aim = before + 5_000 + i64::from(rand::random::<u16>() % 5_000);
             tokio::select! {
                 ended = worker.run() => panic!("ended in round {round} with {ended:?}"),
-                () = crate::support::eventually(Duration::from_secs(30), "progress", || async {
+                () = eventually(Duration::from_secs(30), "progress", || async {
                     world.target.number(&copied).await >= aim
                 }) => {}
             }
@@ -155,11 +156,51 @@ async fn two_copying_workers_share_the_chunks() {
     assert_eq!(rows(&world.source).await, rows(&world.target).await);
 }
 
+/// A worker that was slow past its lease finds its range taken: it leaves it alone, and waits for whoever holds it.
+#[tokio::test]
+async fn a_range_that_another_worker_took_over_is_left_to_it() {
+    let changes = json!({"copy": {"parallelism": 2, "rateLimit": {"rowsPerSecond": 15_000}}});
+    let world = World::with(MariaDb, Postgres, changes, table(MariaDb), table(Postgres)).await;
+    fill(&world.source, 65_000).await;
+    world.source_first().await;
+    let of_first = "SELECT COALESCE(MAX(copied_rows), 0) FROM _datamigration_chunks WHERE chunk = 0";
+    let copy = world.copy(1);
+    let scene = async {
+        eventually(Duration::from_secs(20), "the first range is under way", || async {
+            world.target.number(of_first).await > 500
+        })
+        .await;
+        let taken = "UPDATE _datamigration_chunks SET owner = 'another', lease_until = now() + INTERVAL '1 hour' WHERE chunk = 0";
+        world.target.execute(taken).await;
+        let held = world.target.number(of_first).await;
+        assert!(held < 20_000, "the range was done before it could be taken");
+        eventually(Duration::from_secs(30), "all others are done", || async {
+            let open = "SELECT COUNT(*) FROM _datamigration_chunks WHERE state <> 'Done'";
+            let last = "SELECT COUNT(*) FROM _datamigration_chunks WHERE upper_key IS NULL";
+            world.target.number(last).await == 1 && world.target.number(open).await == 1
+        })
+        .await;
+        assert_eq!(
+            world.target.number(of_first).await,
+            held,
+            "nobody but its owner moves it"
+        );
+        // The other one has died.
+        world
+            .target
+            .execute("UPDATE _datamigration_chunks SET lease_until = now() - INTERVAL '1 day'")
+            .await;
+    };
+    let (ended, ()) = tokio::join!(copy.run(), scene);
+    ended.unwrap();
+    assert_eq!(rows(&world.source).await, rows(&world.target).await);
+}
+
 #[tokio::test]
 async fn a_stale_worker_writes_nothing() {
     for (source, target) in PAIRS {
         let changes = json!({"copy": {"parallelism": 2, "rateLimit": {"rowsPerSecond": 4_000}}});
-        let tables = (crate::harness::table(source), crate::harness::table(target));
+        let tables = (table(source), table(target));
         let world = World::with(source, target, changes, tables.0, tables.1).await;
         fill(&world.source, 40_000).await;
         world.source_first().await;
@@ -168,7 +209,7 @@ async fn a_stale_worker_writes_nothing() {
         // The ladder moves on while it copies.
         let copy = world.copy(1);
         let moves_on = async {
-            crate::support::eventually(Duration::from_secs(20), "the copy is under way", || async {
+            eventually(Duration::from_secs(20), "the copy is under way", || async {
                 world.target.number(count).await > 1_000
             })
             .await;
@@ -224,7 +265,7 @@ async fn no_row_is_read_before_every_instance_has_acknowledged() {
     let reports = copy.reports.clone();
     tokio::select! {
         ended = copy.run() => panic!("it did not wait: {ended:?}"),
-        () = crate::support::eventually(Duration::from_secs(20), "it says what it waits for", || async {
+        () = eventually(Duration::from_secs(20), "it says what it waits for", || async {
             reports.last().reason.as_deref() == Some("NotAcknowledged")
         }) => {}
     }

@@ -2,7 +2,7 @@
 
 use crate::harness::{World, ago, control, fill, rows};
 use crate::support::Kind::{self, MariaDb, Postgres};
-use crate::support::eventually;
+use crate::support::{TestDatabase, eventually};
 use datamigration::api::tuning::RepairPolicy;
 use datamigration::words::{Direction, Mode, SecondaryWrites};
 use datamigration::workers::Exit;
@@ -128,21 +128,39 @@ async fn a_row_that_is_inserted_again_during_repair_stays() {
         world.source.execute("DELETE FROM orders WHERE id = 77").await;
         let writer = world.writer(Direction::Forward).await;
         let (base, follower) = writer.prepare(77, Some("again")).await.unwrap();
-        let verify = world.full(Direction::Forward, 1);
+        // The queue has it settled at once, with leave to delete.
+        let now = ago(source, 0.0);
+        world
+            .source
+            .execute(&format!(
+                "INSERT INTO _datamigration_queue (migration, uid, table_name, row_key, reason, attempts, queued_at) \
+                 VALUES ('shop/orders', 'u-1', 'orders', '[77]', 'test', 0, {now})"
+            ))
+            .await;
+        let verify = world.incremental(Direction::Forward, 1);
         let commits = async {
-            // 199 rows of the base, 200 of the follower: what is left is to settle the ghost.
-            eventually(LONG, "the pass has met the locked row", || async {
-                verify.verify().compared == 399
+            // Repair has read the base, where the row is not yet to be seen, and waits for what the writer holds.
+            eventually(LONG, "repair waits for the writer", || async {
+                waits_for_lock(&world.source).await || waits_for_lock(&world.target).await
             })
             .await;
-            // The settle waits for the follower's row now, or will see both commits.
-            tokio::time::sleep(Duration::from_millis(300)).await;
             base.commit().await.unwrap();
-            tokio::time::sleep(Duration::from_millis(100)).await;
             follower.commit().await.unwrap();
+            eventually(LONG, "the queue is empty", || async {
+                verify.verify().clean_since.is_some()
+            })
+            .await;
         };
-        let (ended, ()) = tokio::join!(verify.run(), commits);
-        ended.unwrap();
+        tokio::select! {
+            ended = verify.run() => panic!("{ended:?}"),
+            () = commits => {}
+        }
+        let report = verify.verify();
+        assert_eq!(
+            (report.base_missing, report.repaired),
+            (0, 0),
+            "{source:?} {target:?} {report:?}"
+        );
         let held = rows(&world.source).await;
         assert!(
             held.iter().any(|row| row.starts_with("77|new|~|again")),
@@ -150,6 +168,48 @@ async fn a_row_that_is_inserted_again_during_repair_stays() {
         );
         assert_eq!(rows(&world.target).await, held);
     }
+}
+
+/// Repair meets a row that differs while a writer is changing it on both sides: the write stands.
+#[tokio::test]
+async fn a_row_that_is_written_during_repair_keeps_the_write() {
+    for (source, target) in PAIRS {
+        let world = copied(source, target, 200, json!({})).await;
+        world
+            .target
+            .execute("UPDATE orders SET customer = 'rogue' WHERE id = 50")
+            .await;
+        let writer = world.writer(Direction::Forward).await;
+        let (base, follower) = writer.prepare(50, Some("written")).await.unwrap();
+        let verify = world.full(Direction::Forward, 1);
+        let commits = async {
+            eventually(LONG, "repair waits for the writer", || async {
+                waits_for_lock(&world.source).await || waits_for_lock(&world.target).await
+            })
+            .await;
+            base.commit().await.unwrap();
+            follower.commit().await.unwrap();
+        };
+        let (ended, ()) = tokio::join!(verify.run(), commits);
+        ended.unwrap();
+        let held = rows(&world.source).await;
+        assert!(held[49].contains("|written|"), "{}", held[49]);
+        assert_eq!(rows(&world.target).await, held, "{source:?} {target:?}");
+    }
+}
+
+/// Whether some session of the database waits for a lock.
+async fn waits_for_lock(database: &TestDatabase) -> bool {
+    let waiting = match database.kind {
+        MariaDb => {
+            "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID() \
+             AND command IN ('Query', 'Execute') AND info LIKE '%FOR UPDATE%'"
+        }
+        Postgres => {
+            "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        }
+    };
+    database.number(waiting).await > 0
 }
 
 /// Writers that insert, update and delete a few rows without rest, through repair of the same rows.
@@ -298,6 +358,13 @@ async fn an_idle_incremental_verify_reports_rarely_and_goes_on_after_a_restart()
     assert_eq!(again.verify().compared, 0, "the hour-old rows are before the watermark");
 }
 
+fn later(time: &str, seconds: i64) -> String {
+    let time: jiff::civil::DateTime = time.parse().unwrap();
+    time.saturating_add(jiff::Span::new().seconds(seconds))
+        .strftime("%Y-%m-%d %H:%M:%S.%6f")
+        .to_string()
+}
+
 /// A transaction that was open while the windows passed its version commits at last.
 #[tokio::test]
 async fn a_late_commit_is_found_by_the_overlap() {
@@ -316,11 +383,9 @@ async fn a_late_commit_is_found_by_the_overlap() {
     .unwrap();
     let stamped = late.clock().await.unwrap();
     let commits = async {
-        eventually(LONG, "the windows have passed it", || async {
-            verify
-                .verify()
-                .verified_through
-                .is_some_and(|through| through > stamped)
+        let far = later(&stamped, 4);
+        eventually(LONG, "the windows have passed it by far", || async {
+            verify.verify().verified_through.is_some_and(|through| through > far)
         })
         .await;
         late.commit().await.unwrap();
