@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::detached::within;
 use super::error::{Fault, Refusal};
 use super::mode::Stance;
 use super::write::Core;
@@ -141,14 +142,19 @@ pub(super) async fn run(core: Arc<Core>, identity: Identity, every: Duration, st
 /// How soon the end of the last older request is noticed when its notice was missed.
 const TICK: Duration = Duration::from_millis(20);
 
-async fn heartbeat(core: &Core, identity: &Identity, stance: &Stance) -> Result<(), String> {
-    match tokio::time::timeout(HEARTBEAT_TIMEOUT, beat(core, identity, stance)).await {
-        Ok(result) => result.map_err(|fault| fault.text()),
-        Err(_) => Err(format!(
-            "the {} database did not answer the heartbeat in time",
-            stance.mode.base()
-        )),
+async fn heartbeat(core: &Arc<Core>, identity: &Identity, stance: &Stance) -> Result<(), String> {
+    let (shared, identity, said) = (core.clone(), identity.clone(), stance.clone());
+    let base = stance.mode.base();
+    let beat = within(HEARTBEAT_TIMEOUT, async move { beat(&shared, &identity, &said).await });
+    let result = match beat.await {
+        Some(result) => result.map_err(|fault| fault.text()),
+        None => Err(format!("the {base} database did not answer the heartbeat in time")),
+    };
+    if result.is_err() {
+        // Whatever is wrong with that connection, the next heartbeat has another.
+        core.sides.forget_heartbeats(base);
     }
+    result
 }
 
 async fn beat(core: &Core, identity: &Identity, stance: &Stance) -> Result<(), Fault> {

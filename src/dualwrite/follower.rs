@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::detached::within;
 use super::mode::Stance;
 use super::write::Core;
 use crate::control;
@@ -34,7 +35,12 @@ impl From<StoreError> for PutFault {
 
 /// Puts the images within the follower's time; `None` when there is nothing to put. Images are in the order of the
 /// table definitions, parents before children.
-pub(super) async fn put(core: &Core, side: Side, stance: &Stance, images: &[Image]) -> Result<Option<Tx>, PutFault> {
+pub(super) async fn put(
+    core: &Arc<Core>,
+    side: Side,
+    stance: &Stance,
+    images: Vec<Image>,
+) -> Result<Option<Tx>, PutFault> {
     if images
         .iter()
         .all(|image| image.puts.is_empty() && image.deletes.is_empty())
@@ -42,10 +48,11 @@ pub(super) async fn put(core: &Core, side: Side, stance: &Stance, images: &[Imag
         return Ok(None);
     }
     let most = core.settings.follower_timeout;
-    // Dropping the transaction under way ends it: COMMIT was not sent.
-    match tokio::time::timeout(most, put_within(core, side, stance, images)).await {
-        Ok(result) => result.map(Some),
-        Err(_) => Err(PutFault::Failed(StoreError::Timeout {
+    let (core, stance) = (core.clone(), stance.clone());
+    // A second write that is given up rolls back by itself when it wakes up: COMMIT was not sent.
+    match within(most, async move { put_within(&core, side, &stance, &images).await }).await {
+        Some(result) => result.map(Some),
+        None => Err(PutFault::Failed(StoreError::Timeout {
             label: side.to_string(),
             message: format!("the second write took longer than {} ms", most.as_millis()),
         })),

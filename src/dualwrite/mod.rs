@@ -5,11 +5,14 @@
 mod acknowledge;
 mod breaker;
 mod counters;
+mod detached;
 mod error;
 mod follower;
 mod gate;
 mod mode;
 mod outcome;
+mod queue;
+mod read;
 mod router;
 mod session;
 mod sides;
@@ -36,14 +39,15 @@ pub use write::MOST_KEYS;
 use acknowledge::Lease;
 use breaker::Breaker;
 use counters::Counters;
+use detached::within;
 use error::Fault;
 use router::Router;
 use sides::Sides;
 use write::{Apply, Core, Settings};
 
 use crate::rows::Key;
-use crate::store::{ConnectConfig, TxOptions};
-use crate::words::{ModeKeys, Side};
+use crate::store::ConnectConfig;
+use crate::words::ModeKeys;
 
 /// What the library must know before it starts.
 #[derive(Debug, Clone)]
@@ -317,42 +321,14 @@ impl DualWrite {
     /// Reads from the side that the mode names. When the follower was chosen and is away, the base answers.
     pub async fn read<T, F>(&self, apply: F) -> Result<T, ReadError>
     where
-        F: for<'a> Fn(&'a mut Session) -> BoxFuture<'a, Result<T, ApplyError>>,
+        T: Send + 'static,
+        F: for<'a> Fn(&'a mut Session) -> BoxFuture<'a, Result<T, ApplyError>> + Send + Sync + 'static,
     {
-        let Some(stance) = self.core.router.current() else {
-            return Err(ReadError::NoMode(
-                self.core.router.problem().unwrap_or_else(|| "not read yet".to_owned()),
-            ));
-        };
-        let side = stance.read_side(rand::rng().random_range(0..100));
-        match self.read_on(side, &apply).await {
-            Err(ReadError::Store(error)) if error.is_connection() && side != stance.mode.base() => {
-                Counters::add(&self.core.counters.read_fallbacks, 1);
-                self.read_on(stance.mode.base(), &apply).await
-            }
-            result => result,
-        }
-    }
-
-    async fn read_on<T, F>(&self, side: Side, apply: &F) -> Result<T, ReadError>
-    where
-        F: for<'a> Fn(&'a mut Session) -> BoxFuture<'a, Result<T, ApplyError>>,
-    {
-        let database = self.core.sides.database(side).map_err(|fault| match fault {
-            Fault::Failed(Failure::Store(error)) | Fault::Contention(Failure::Store(error)) => ReadError::Store(error),
-            _ => ReadError::NotConfigured { side },
-        })?;
-        let options = TxOptions {
-            statement_timeout: Some(Duration::from_secs(5)),
-            ..TxOptions::read_only()
-        };
-        let mut session = Session::new(database.begin(options).await?, side, self.core.sides.clone());
-        let result = apply(&mut session).await;
-        session.leave().tx.rollback().await;
-        result.map_err(|error| match error {
-            ApplyError::Store(error) => ReadError::Store(error),
-            ApplyError::Application(error) => ReadError::Application(error),
-        })
+        let core = self.core.clone();
+        // To its end, whatever the caller does: a query must not be cut off.
+        let task = tokio::spawn(async move { read::from_the_side_that_answers(&core, &apply).await });
+        task.await
+            .unwrap_or_else(|error| Err(ReadError::Application(error.into())))
     }
 
     pub fn counters(&self) -> Counted {
@@ -387,8 +363,12 @@ impl DualWrite {
         while self.running.load(Ordering::Acquire) > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let last = tokio::time::timeout(Duration::from_secs(2), acknowledge::forget(&self.core, &self.identity)).await;
-        if !matches!(last, Ok(Ok(()))) {
+        let (core, identity) = (self.core.clone(), self.identity.clone());
+        let last = within(Duration::from_secs(2), async move {
+            acknowledge::forget(&core, &identity).await
+        })
+        .await;
+        if !matches!(last, Some(Ok(()))) {
             tracing::info!("this process's row could not be taken away; the operator waits for its lease instead");
         }
     }
@@ -396,7 +376,7 @@ impl DualWrite {
 
 /// Attempts until one ends for good. Each takes the stance anew, because nothing of the one before is left.
 async fn write_until<T>(
-    core: &Core,
+    core: &Arc<Core>,
     stop: &CancellationToken,
     parts: &[(usize, Vec<Key>)],
     apply: &Apply<T>,

@@ -60,6 +60,10 @@ impl Sides {
         self.open(side, Use::Heartbeats)
     }
 
+    pub fn forget_heartbeats(&self, side: Side) {
+        self.lock().databases.remove(&(side, Use::Heartbeats));
+    }
+
     fn open(&self, side: Side, use_for: Use) -> Result<Database, Fault> {
         if let Some(database) = self.lock().databases.get(&(side, use_for)) {
             return Ok(database.clone());

@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use super::acknowledge::Lease;
 use super::breaker::Breaker;
 use super::counters::Counters;
+use super::detached::within;
 use super::error::{ApplyError, Failure, Fault, Refusal};
 use super::follower::{self, Image, PutFault};
 use super::gate::Gate;
@@ -16,6 +17,7 @@ use super::mode::Stance;
 use super::outcome::{
     AfterBase, AfterPut, Answer, Committed, Put, after_base_commit, after_follower_commit, after_put,
 };
+use super::queue::{Owed, enqueue, queue_late};
 use super::router::Router;
 use super::session::{Left, Session};
 use super::sides::Sides;
@@ -83,7 +85,7 @@ impl Part {
 type Pairs = Result<Vec<Arc<TablePair>>, String>;
 
 pub(super) async fn attempt<T>(
-    core: &Core,
+    core: &Arc<Core>,
     stance: &Stance,
     declared: &[(usize, Vec<Key>)],
     apply: &Apply<T>,
@@ -147,12 +149,17 @@ pub(super) async fn attempt<T>(
 
 /// Both shapes, within the follower's time: one that is away must not hold the write up.
 async fn pairs(core: &Core, tables: &[usize]) -> Pairs {
-    let all = futures::future::try_join_all(tables.iter().map(|table| core.sides.pair(*table)));
-    match tokio::time::timeout(core.settings.follower_timeout, all).await {
-        Ok(Ok(pairs)) => Ok(pairs),
-        Ok(Err(fault)) => Err(fault.text()),
-        Err(_) => Err("the follower's table was not described in time".to_owned()),
-    }
+    let (sides, tables) = (core.sides.clone(), tables.to_vec());
+    let all = async move {
+        let mut pairs = Vec::with_capacity(tables.len());
+        for table in tables {
+            pairs.push(sides.pair(table).await.map_err(|fault| fault.text())?);
+        }
+        Ok(pairs)
+    };
+    within(core.settings.follower_timeout, all)
+        .await
+        .unwrap_or_else(|| Err("the follower's table was not described in time".to_owned()))
 }
 
 /// Step 1 up to the application's SQL: the epoch is checked, the keys are locked.
@@ -313,12 +320,22 @@ async fn nothing_unseen_was_deleted(core: &Core, base: Side, parts: &[Part]) -> 
 
 /// Steps 2 to 4, as the matrix says.
 async fn finish(
-    core: &Core,
+    core: &Arc<Core>,
     stance: &Stance,
     parts: &[Part],
     images: Option<Result<Vec<Image>, String>>,
     mut tx: Tx,
 ) -> Result<(), Fault> {
+    let owed: Vec<Owed> = parts
+        .iter()
+        .filter(|part| !part.keys.is_empty())
+        .map(|part| Owed {
+            table: core.sides.tables()[part.table].name_on(stance.mode.base()).to_owned(),
+            name: part.name.clone(),
+            keys: part.keys.clone(),
+            claim: part.claim.clone(),
+        })
+        .collect();
     let (mut second, mut queued) = (None, false);
     if let (Some(follower), Some(images)) = (stance.follower(), images) {
         let (put, why) = match second_write(core, stance, follower, images).await {
@@ -336,7 +353,7 @@ async fn finish(
             AfterPut::CommitBase => {}
             AfterPut::QueueThenCommitBase => {
                 tracing::debug!(%why, "second write failed; its keys are queued");
-                if let Err(fault) = enqueue(parts, &mut tx, &why).await {
+                if let Err(fault) = enqueue(&owed, &mut tx, &why).await {
                     return Err(rolled_back(tx, fault).await);
                 }
                 queued = true;
@@ -355,10 +372,7 @@ async fn finish(
     match after_base_commit(base, second.is_some()) {
         AfterBase::Succeed => {
             if queued {
-                Counters::add(
-                    &core.counters.queued,
-                    parts.iter().map(|part| part.keys.len() as u64).sum(),
-                );
+                Counters::add(&core.counters.queued, owed.iter().map(Owed::count).sum());
             }
             Ok(())
         }
@@ -373,7 +387,7 @@ async fn finish(
                 queue_late(
                     core,
                     stance,
-                    parts,
+                    owed,
                     &format!("the base's commit was not answered: {why}"),
                 )
                 .await;
@@ -388,7 +402,7 @@ async fn finish(
                 Some(error) => {
                     Counters::add(&core.counters.follower_failures, 1);
                     core.follower_failed(error);
-                    Some(queue_late(core, stance, parts, &format!("the follower's commit failed: {error}")).await)
+                    Some(queue_late(core, stance, owed, &format!("the follower's commit failed: {error}")).await)
                 }
             };
             match after_follower_commit(follower, stance.secondary, queued) {
@@ -409,7 +423,7 @@ async fn finish(
 
 /// The second write, unless the breaker is open. Strict has no use for the breaker: it must try.
 async fn second_write(
-    core: &Core,
+    core: &Arc<Core>,
     stance: &Stance,
     follower: Side,
     images: Result<Vec<Image>, String>,
@@ -424,7 +438,7 @@ async fn second_write(
         )));
     }
     let result = match images {
-        Ok(images) => follower::put(core, follower, stance, &images).await,
+        Ok(images) => follower::put(core, follower, stance, images).await,
         Err(why) => {
             core.breaker.failed(Instant::now());
             return Err(PutFault::Failed(failed(why)));
@@ -439,7 +453,7 @@ async fn second_write(
 }
 
 impl Core {
-    fn base_options(&self) -> TxOptions {
+    pub fn base_options(&self) -> TxOptions {
         TxOptions {
             lock_timeout: self.settings.base_lock_timeout,
             statement_timeout: Some(self.settings.base_statement_timeout),
@@ -470,7 +484,7 @@ fn committed(result: Result<(), CommitError>) -> (Committed, Option<StoreError>)
     }
 }
 
-async fn rolled_back(tx: Tx, fault: Fault) -> Fault {
+pub(super) async fn rolled_back(tx: Tx, fault: Fault) -> Fault {
     tx.rollback().await;
     fault
 }
@@ -480,54 +494,3 @@ async fn roll_back_second(second: Option<Tx>) {
         second.rollback().await;
     }
 }
-
-/// The queue entry in the base's own transaction.
-async fn enqueue(parts: &[Part], tx: &mut Tx, why: &str) -> Result<(), Fault> {
-    let why: String = why.chars().take(200).collect();
-    for part in parts.iter().filter(|part| !part.keys.is_empty()) {
-        let Some(claim) = &part.claim else {
-            let why = format!(
-                "the second write of {} failed ({why}) and there is no queue: no migration has claimed the table",
-                part.name
-            );
-            return Err(Fault::Failed(Failure::SecondWrite(why)));
-        };
-        control::enqueue(tx, &claim.migration, &claim.uid, &part.name, &part.keys, &why).await?;
-    }
-    Ok(())
-}
-
-/// The queue entry after the base has committed, in a transaction of its own; whether it is there. The epoch is checked
-/// again: an entry that lands on a side whose queue nobody waits for any more would promise a repair in vain.
-async fn queue_late(core: &Core, stance: &Stance, parts: &[Part], why: &str) -> bool {
-    let work = async {
-        let base = stance.mode.base();
-        let mut tx = core.sides.database(base)?.begin(core.base_options()).await?;
-        for part in parts {
-            let table = core.sides.tables()[part.table].name_on(base);
-            if let Err(error) = control::check_instance(&mut tx, table, stance.epoch).await {
-                return Err(rolled_back(tx, error.into()).await);
-            }
-        }
-        if let Err(fault) = enqueue(parts, &mut tx, why).await {
-            return Err(rolled_back(tx, fault).await);
-        }
-        tx.commit().await.map_err(|error| Fault::from(error.into_inner()))
-    };
-    match tokio::time::timeout(LATE_QUEUE, work).await {
-        Ok(Ok(())) => {
-            Counters::add(
-                &core.counters.queued,
-                parts.iter().map(|part| part.keys.len() as u64).sum(),
-            );
-            true
-        }
-        Ok(Err(fault)) => {
-            tracing::warn!(why = %fault.text(), "keys of a failed second write could not be queued");
-            false
-        }
-        Err(_) => false,
-    }
-}
-
-const LATE_QUEUE: Duration = Duration::from_secs(3);
