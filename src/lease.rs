@@ -34,6 +34,11 @@ pub struct Lease {
     identity: String,
 }
 
+/// Asking again would not help.
+fn forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 401 | 403))
+}
+
 /// Somebody else's Lease as we saw it: it is free when it has not changed for its duration, by our own clock.
 struct Sighting {
     version: Option<String>,
@@ -57,7 +62,7 @@ impl Lease {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(source @ kube::Error::Api(_)) => {
+                Err(source @ kube::Error::Api(_)) if forbidden(&source) => {
                     return Err(LeaseError::Take {
                         namespace: self.namespace.clone(),
                         source,

@@ -1,6 +1,9 @@
 //! The resource definitions on a real API server: they install, they explain themselves, and what can never become
 //! valid is refused at apply, in words that name the field and the remedy. Needs what `tests/cluster/up` needs.
 
+// A panic is a test's report, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
 use std::{
     io::Write,
     path::Path,
