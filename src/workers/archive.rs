@@ -102,13 +102,15 @@ impl OneShard<'_> {
             for table in &self.context.migration.tables {
                 self.archive(&folder, table).await?;
             }
-            self.context.retry(async || self.record_compared().await).await?;
+            let intent = delete.then(|| format!("{DELETE}{folder}"));
+            self.context
+                .retry(async || self.record_compared(intent.as_deref()).await)
+                .await?;
         }
         self.report(&folder).await?;
         if !delete {
             return Ok(false);
         }
-        self.context.retry(async || self.record_intent(&folder).await).await?;
         self.delete(&folder).await?;
         self.context.retry(async || self.record_deleted().await).await?;
         Ok(true)
@@ -227,20 +229,15 @@ impl OneShard<'_> {
         Ok(control)
     }
 
-    async fn record_compared(&self) -> Result<(), WorkError> {
+    /// With the intent to delete, where there is one, before the first row goes: from here on nothing is exported again,
+    /// and the archive is not complete before the rows are gone.
+    async fn record_compared(&self, intent: Option<&str>) -> Result<(), WorkError> {
         let (mut tx, control) = self.begin().await?;
         if control.archived == State::No {
             control::record_archived(&mut tx, &control.migration, State::Compared).await?;
         }
-        tx.commit().await?;
-        Ok(())
-    }
-
-    /// Written before the first row goes: from here on nothing is exported again.
-    async fn record_intent(&self, folder: &Path) -> Result<(), WorkError> {
-        let (mut tx, control) = self.begin().await?;
-        if control.intent.is_none() {
-            control::record_intent(&mut tx, &control.migration, Some(&format!("{DELETE}{folder}"))).await?;
+        if intent.is_some() && control.intent.is_none() {
+            control::record_intent(&mut tx, &control.migration, intent).await?;
         }
         tx.commit().await?;
         Ok(())

@@ -187,7 +187,12 @@ fn journal(look: &Look) -> Result<Option<Journal>, WorkError> {
         acked_at: acked_at(&rows, lowest.epoch),
         // A fence on one side is a fence: only the source carries one.
         fenced: rows.iter().any(|row| row.fenced),
-        archived: rows.iter().any(|row| row.archived != control::Archived::No),
+        // While rows are being deleted the archive still has work to do.
+        archived: rows.iter().any(|row| match row.archived {
+            control::Archived::No => false,
+            control::Archived::Compared => row.intent.is_none(),
+            control::Archived::Deleted => true,
+        }),
         uid: lowest.uid.clone(),
     }))
 }

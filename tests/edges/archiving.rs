@@ -85,6 +85,17 @@ async fn journal(world: &World) -> (String, Option<String>) {
     (archived, intent)
 }
 
+/// What the operator is told: whether nothing is left to be done.
+async fn told_archived(world: &World) -> bool {
+    let watch = world.watch(None);
+    watch
+        .until(Duration::from_secs(20), "the journal is read", |status| {
+            status.journal.is_some()
+        })
+        .await;
+    watch.reports.last().journal.unwrap().archived
+}
+
 #[tokio::test]
 async fn values_of_every_type_are_kept_and_the_source_stays_until_told_otherwise() {
     let mariadb = "CREATE TABLE orders (id BIGINT UNSIGNED PRIMARY KEY, flag TINYINT(1), tiny TINYINT UNSIGNED, ratio DOUBLE, \
@@ -247,6 +258,7 @@ async fn killed_anywhere_it_goes_on_and_never_exports_what_it_began_to_delete() 
             assert_eq!(archived, "Compared");
             assert!(intent.unwrap().starts_with("DeleteSource "));
             assert!(count(&world).await > 0);
+            assert!(!told_archived(&world).await, "there is work left");
         }
 
         let worker = archive(&world);
