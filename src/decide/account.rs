@@ -6,7 +6,7 @@ use jiff::civil::DateTime;
 use super::decision::{Account, Finding, Truth};
 use super::flip::Shown;
 use super::gates::{self, Gate};
-use super::position::{Leg, Position};
+use super::position::Position;
 use super::rungs::target_only;
 use super::stance::Stance;
 use super::{Outlook, Pass, failed};
@@ -322,12 +322,7 @@ fn acknowledged(pass: &Pass, outlook: &Outlook, findings: &mut Vec<Finding>) {
                     format!("epoch {} is being closed", flight.control.epoch),
                 ),
             });
-            let truth = if flight.leg == Leg::Closing {
-                Truth::True
-            } else {
-                Truth::False
-            };
-            finding(kind, truth, reason, message)
+            finding(kind, Truth::False, reason, message)
         }
         Position::Unread(_) | Position::Adopt(_) | Position::Strange(_) => finding(
             kind,
@@ -402,7 +397,7 @@ fn way_back(pass: &Pass, rung: Phase, findings: &mut Vec<Finding>) {
         (_, Phase::SourceOnly) => {}
         (_, Phase::SourceFirst) => {
             let text = "going back to SourceOnly is possible at any time".to_owned();
-            findings.push(finding(kind, Truth::True, Reason::Holding, text));
+            findings.push(finding(kind, Truth::True, Reason::WayBackOpen, text));
         }
         (
             Position::At {
@@ -419,7 +414,7 @@ fn way_back(pass: &Pass, rung: Phase, findings: &mut Vec<Finding>) {
                 findings.push(finding(kind, Truth::False, Reason::RollbackNotKept, text));
             } else {
                 let text = "going back to SourceFirst is possible now";
-                findings.push(from_gate(kind, gate, Reason::Verified, text, Truth::False));
+                findings.push(from_gate(kind, gate, Reason::WayBackOpen, text, Truth::False));
             }
         }
         (_, Phase::TargetFirst) => {

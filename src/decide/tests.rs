@@ -11,6 +11,7 @@ use crate::api::conditions::Reason;
 use crate::api::phase::Phase;
 use crate::api::task::{MigrationTaskSpec, TaskKind, TaskPhase, VerifyScope};
 use crate::observe::world::{Conflict, Job, Seen};
+use crate::status::{same, status};
 use crate::words::{Direction, Side};
 
 fn at(desired: Phase) -> Sim {
@@ -91,7 +92,13 @@ fn holding_writes_nothing() {
         Phase::Archived,
     ] {
         let sim = at(desired);
-        assert_eq!(sim.decide().actions, [], "{desired}");
+        let decision = sim.decide();
+        assert_eq!(decision.actions, [], "{desired}");
+        let again = status(&decision.account, &sim.world.previous, 4, now());
+        assert!(
+            same(&again, &sim.world.previous),
+            "{desired}: the status is not written again"
+        );
         assert_eq!(sim.condition("Ready").0, "True", "{desired}");
         assert_eq!(sim.condition("Stalled").0, "False", "{desired}");
     }
