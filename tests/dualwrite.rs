@@ -276,6 +276,15 @@ async fn the_version_only_grows_whatever_the_clocks_say() {
             rows[0].starts_with("1 again 20") && !rows[0].contains("2090"),
             "{rows:?}"
         );
+        // Nor does a follower that is ahead keep what the base no longer says.
+        put_on(
+            &pair,
+            datamigration::words::Side::Target,
+            &[row(1, "rogue", "2095-01-01 00:00:00.000000")],
+        )
+        .await;
+        update(&shop, 1, "base").await.unwrap();
+        assert!(pair.assert_alike().await[0].starts_with("1 base 20"));
     }
 }
 
@@ -500,17 +509,28 @@ async fn without_a_queue_a_lost_second_write_is_never_called_a_success() {
 
 #[tokio::test]
 async fn a_straggler_is_turned_away_by_the_database_until_it_reads_the_new_mode() {
-    for (source, target) in [(MariaDb, Postgres), (Postgres, MariaDb)] {
+    use datamigration::words::Side::{Source, Target};
+    for (source, target, first) in [
+        (MariaDb, Postgres, Source),
+        (MariaDb, Postgres, Target),
+        (Postgres, MariaDb, Source),
+        (Postgres, MariaDb, Target),
+    ] {
         let pair = Pair::new(source, target).await;
         let shop = pair.builder("shop-0").retry_for(Duration::from_millis(400)).start();
         upsert(&shop, 1, "first").await.unwrap();
         pair.raise("SRC_FIRST", "Strict", 2).await;
         upsert(&shop, 1, "raised, not yet closed").await.unwrap();
-        // The follower alone is closed already: that too is a sign that the mode has moved on, not a failed write.
-        close_epoch_on(&pair.target, 2).await;
+        // One side alone is closed already: each turns the write away, and for the follower too that is a sign that
+        // the mode has moved on, not a failed second write.
+        let (one, other) = match first {
+            Source => (&pair.source, &pair.target),
+            Target => (&pair.target, &pair.source),
+        };
+        close_epoch_on(one, 2).await;
         let error = upsert(&shop, 1, "late").await.unwrap_err();
         assert!(matches!(error, WriteError::Refused(Refusal::Stale(_))), "{error}");
-        close_epoch_on(&pair.source, 2).await;
+        close_epoch_on(other, 2).await;
         let error = upsert(&shop, 1, "late").await.unwrap_err();
         assert!(matches!(error, WriteError::Refused(Refusal::Stale(_))), "{error}");
         let rows = pair.assert_alike().await;
