@@ -20,6 +20,8 @@ pub mod observe;
 pub mod platform;
 #[cfg(feature = "operator")]
 pub mod reconcile;
+#[cfg(feature = "operator")]
+pub mod reference;
 /// Values, keys, rows and logical types: pure data vocabulary.
 pub mod rows;
 #[cfg(feature = "operator")]

@@ -52,6 +52,8 @@ enum Command {
         #[arg(long)]
         task: String,
     },
+    /// Prints docs/reference.md: every field and condition.
+    Reference,
     /// Prints the CustomResourceDefinitions as YAML.
     Crd {
         /// Write one file per definition into this directory instead.
@@ -86,6 +88,10 @@ fn main() -> ExitCode {
             lease_namespace,
         }),
         Command::Worker { namespace, task } => worker(&namespace, &task),
+        Command::Reference => {
+            print!("{}", datamigration::reference::markdown());
+            ExitCode::SUCCESS
+        }
         Command::Crd { output } => crd(output.as_deref()),
     }
 }

@@ -56,6 +56,26 @@ impl ConditionType {
         Self::Archived,
     ];
 
+    /// What is so when it is true.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Ready => "It holds at the desired rung",
+            Self::Reconciling => "It is on its way, or waits at a gate",
+            Self::Stalled => "It cannot go on until somebody acts",
+            Self::SchemaCompatible => "Preflight found nothing that stands in the way",
+            Self::FlipAcknowledged => "Every instance of the application follows the latest flip",
+            Self::CopyComplete => "All rows have been copied in this round",
+            Self::Verified => "The target equals the source, which is the base",
+            Self::ReverseVerified => "The source equals the target, which is the base",
+            Self::RollbackReady => "Going back to `SourceFirst` is possible now",
+            Self::Throttled => "Background work is slowed down or paused",
+            Self::SchemaDrift => "A table changed its shape in the middle",
+            Self::FlipReverted => "Somebody else changed the mode in the ConfigMap",
+            Self::SourceFenced => "The source's tables refuse writes",
+            Self::Archived => "The source has been archived",
+        }
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "Ready",
