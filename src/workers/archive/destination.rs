@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{Certificate, ClientOptions, ObjectStore, ObjectStoreExt, PutPayload};
 
 use crate::api::migration::Destination as Wanted;
 use crate::workers::error::WorkError;
@@ -123,19 +123,6 @@ fn bucket(url: &str, secret: Option<&str>, secrets: &FilePath) -> Result<Destina
         || "the worker's environment".to_owned(),
         |name| format!("Secret {name}"),
     );
-    // Roles that a cloud gives to a ServiceAccount arrive in the environment.
-    let mut builder = AmazonS3Builder::from_env().with_url(url);
-    if secret.is_some() {
-        for (name, value) in options(secrets, &named)? {
-            let key = AmazonS3ConfigKey::from_str(&name.to_lowercase()).map_err(|_| {
-                WorkError::permanent(
-                    "ArchiveDestinationRefused",
-                    format!("{named} has a key {name:?}, which is no option of an S3 object store; expected keys such as aws_access_key_id, aws_secret_access_key, aws_region, aws_endpoint"),
-                )
-            })?;
-            builder = builder.with_config(key, value);
-        }
-    }
     let refused = |found: String| {
         WorkError::permanent(
             "ArchiveDestinationRefused",
@@ -144,6 +131,36 @@ fn bucket(url: &str, secret: Option<&str>, secrets: &FilePath) -> Result<Destina
             ),
         )
     };
+    let mut given = Vec::new();
+    let mut trusted = trusted_roots().map_err(|error| refused(sentence(&error)))?;
+    if secret.is_some() {
+        for (name, value) in options(secrets, &named)? {
+            if name == "ca.crt" {
+                let own = Certificate::from_pem_bundle(value.as_bytes()).map_err(|error| refused(sentence(&error)))?;
+                if own.is_empty() {
+                    return Err(refused("its ca.crt holds no certificate in PEM".to_owned()));
+                }
+                trusted = own.into_iter().fold(trusted, ClientOptions::with_root_certificate);
+                continue;
+            }
+            let key = AmazonS3ConfigKey::from_str(&name.to_lowercase()).map_err(|_| {
+                WorkError::permanent(
+                    "ArchiveDestinationRefused",
+                    format!("{named} has a key {name:?}, which is no option of an S3 object store; expected keys such as aws_access_key_id, aws_secret_access_key, aws_region, aws_endpoint, ca.crt"),
+                )
+            })?;
+            given.push((key, value));
+        }
+    }
+    // Roles that a cloud gives to a ServiceAccount arrive in the environment.
+    let environment = std::env::vars().filter_map(|(name, value)| {
+        let key = AmazonS3ConfigKey::from_str(&name.to_lowercase()).ok()?;
+        name.starts_with("AWS_").then_some((key, value))
+    });
+    let builder = AmazonS3Builder::new().with_client_options(trusted).with_url(url);
+    let builder = environment
+        .chain(given)
+        .fold(builder, |builder, (key, value)| builder.with_config(key, value));
     let store = builder.build().map_err(|error| refused(sentence(&error)))?;
     let parsed = url::Url::parse(url).map_err(|error| refused(error.to_string()))?;
     let prefix = Path::from_url_path(parsed.path()).map_err(|error| refused(error.to_string()))?;
@@ -152,6 +169,15 @@ fn bucket(url: &str, secret: Option<&str>, secrets: &FilePath) -> Result<Destina
         prefix,
         url: url.trim_end_matches('/').to_owned(),
     })
+}
+
+/// The public authorities: the image holds nothing but this binary, and no list of them.
+fn trusted_roots() -> Result<ClientOptions, object_store::Error> {
+    let mut options = ClientOptions::new().with_no_system_certificates(true);
+    for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+        options = options.with_root_certificate(Certificate::from_der(root)?);
+    }
+    Ok(options)
 }
 
 /// The files of a mounted Secret; a missing mount is a Secret that is not there.
@@ -195,74 +221,5 @@ fn sentence(error: &object_store::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn s3(secret: Option<&str>) -> Wanted {
-        Wanted::ObjectStore {
-            url: "s3://archive/orders/2024".to_owned(),
-            secret: secret.map(ToOwned::to_owned),
-        }
-    }
-
-    #[test]
-    fn a_bucket_takes_its_options_from_mounted_files() {
-        let folder = tempfile::tempdir().unwrap();
-        let open = || Destination::open(&s3(Some("archive")), folder.path());
-        assert_eq!(open().err().unwrap().reason(), "SecretMissing");
-        std::fs::write(folder.path().join("aws_access_key_id"), "id\n").unwrap();
-        std::fs::write(folder.path().join("aws_secret_access_key"), "hunter2\n").unwrap();
-        std::fs::write(folder.path().join("aws_region"), "eu-central-1").unwrap();
-        let destination = open().unwrap();
-        let path = destination.path(&["shop", "or/ders", "manifest.json"]);
-        assert_eq!(
-            destination.url(&path),
-            "s3://archive/orders/2024/shop/or%2Fders/manifest.json"
-        );
-
-        std::fs::write(folder.path().join("colour"), "blue").unwrap();
-        let error = open().err().unwrap();
-        assert!(
-            error.to_string().contains("Secret archive has a key \"colour\""),
-            "{error}"
-        );
-        assert!(
-            !error.to_string().contains("hunter2") && !error.is_transient(),
-            "{error}"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_directory_is_written_listed_and_cleared() {
-        let folder = tempfile::tempdir().unwrap();
-        let wanted = |path: &FilePath| Wanted::Volume {
-            path: path.display().to_string(),
-            claim: "archive".to_owned(),
-        };
-        let nowhere = Destination::open(&wanted(&folder.path().join("nowhere")), folder.path())
-            .err()
-            .unwrap();
-        assert!(
-            nowhere.to_string().contains("PersistentVolumeClaim archive"),
-            "{nowhere}"
-        );
-
-        let destination = Destination::open(&wanted(folder.path()), folder.path()).unwrap();
-        let (one, other) = (destination.path(&["a", "part"]), destination.path(&["b", "part"]));
-        for path in [&one, &other] {
-            destination.put(path, Bytes::from_static(b"rows")).await.unwrap();
-        }
-        destination.clear(&destination.path(&["a"])).await.unwrap();
-        destination.clear(&destination.path(&["never"])).await.unwrap();
-        assert_eq!(destination.get(&one).await.unwrap(), None);
-        assert_eq!(
-            destination.get(&other).await.unwrap(),
-            Some(Bytes::from_static(b"rows"))
-        );
-        assert!(
-            destination.url(&other).ends_with("/b/part"),
-            "{}",
-            destination.url(&other)
-        );
-    }
-}
+#[path = "destination_tests.rs"]
+mod tests;
