@@ -38,11 +38,12 @@ lint: check-crds deny ## formatting, clippy, generated files, licences, shell sc
 fmt: ## formats the code
 	cargo fmt --all
 
-crds: build ## writes crds/ anew from the types
-	.ci/crds crds
+crds: build ## writes crds/ and docs/reference.md anew from the types
+	$(BINARIES)/datamigration crd --output crds
+	$(BINARIES)/datamigration reference > docs/reference.md
 
 check-crds: build
-	fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; .ci/crds "$$fresh"; \
+	fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; $(BINARIES)/datamigration crd --output "$$fresh"; \
 	diff -ru crds "$$fresh" || { echo 'crds/ is not what the types say: run `make crds` and commit the result' >&2; exit 1; }
 
 deny:
