@@ -184,7 +184,7 @@ impl Copy {
         loop {
             context.go_on()?;
             let limit = size.rows();
-            let rows = context
+            let read = context
                 .retry(async || {
                     let mut base = self.work.begin_plain(self.work.base()).await?;
                     let rows = base
@@ -193,7 +193,23 @@ impl Copy {
                     base.rollback().await;
                     Ok(rows)
                 })
-                .await?;
+                .await;
+            let rows = match read {
+                Ok(rows) => rows,
+                // A row among them cannot be read exactly: fewer at a time, until it is alone.
+                Err(error) if error.is_row_problem() && limit > 1 => {
+                    size.collided();
+                    continue;
+                }
+                Err(WorkError::Store(refused)) if is_row_problem(&refused) => {
+                    match self.skip(&chunk, owner, &refused).await? {
+                        Some(next) => chunk = next,
+                        None => return Ok(()),
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             // A short batch is the range's end; rows inserted behind it by now were written by the application twice.
             let last = (rows.len() as u32) < limit;
             context
@@ -211,6 +227,47 @@ impl Copy {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Sets the next row aside by its key alone: what it holds cannot be read exactly.
+    async fn skip(&self, chunk: &Chunk, owner: &str, refused: &StoreError) -> Result<Option<Chunk>, WorkError> {
+        let context = &self.work.ctx;
+        let reason = refused.to_string();
+        tracing::warn!(
+            table = self.chunks.table,
+            reason,
+            "a row cannot be read exactly; it is set aside"
+        );
+        let key = context
+            .retry(async || {
+                let mut base = self.work.begin_plain(self.work.base()).await?;
+                let key = base.chunk_end(self.work.base_side(), chunk.lower.as_ref(), 1).await?;
+                base.rollback().await;
+                Ok(key)
+            })
+            .await?;
+        // Deleted in the meantime: the range is read again.
+        let Some(key) = key else { return Ok(Some(chunk.clone())) };
+        let moved = context
+            .retry_but(
+                |error| matches!(error, WorkError::UnknownOutcome(_) | WorkError::ClaimLost(_)),
+                async || {
+                    let mut tx = self.work.begin_follower(short(ROW_MOST)).await?;
+                    rejects::add(&mut tx, &self.chunks, &key, &reason).await?;
+                    self.chunks.advance(&mut tx, chunk, Some(&key), 1, false, owner).await?;
+                    Ok(tx.commit().await?)
+                },
+            )
+            .await;
+        match moved {
+            Ok(()) => Ok(Some(Chunk {
+                lower: Some(key),
+                rows: chunk.rows + 1,
+                ..chunk.clone()
+            })),
+            Err(WorkError::UnknownOutcome(_)) => context.retry(async || self.recorded(chunk, owner).await).await,
+            Err(error) => Err(error),
         }
     }
 

@@ -93,6 +93,14 @@ impl WorkError {
         )
     }
 
+    /// The database has an objection to a row, not to the moment.
+    pub fn is_row_problem(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(StoreError::Data { .. } | StoreError::Duplicate { .. })
+        )
+    }
+
     /// What the process answers when this ends it.
     pub fn exit(&self) -> Exit {
         match self {

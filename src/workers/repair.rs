@@ -4,7 +4,7 @@
 use super::error::WorkError;
 use super::work::{LOCK_WAIT, Work, short};
 use crate::rows::{Key, Row};
-use crate::store::{Lock, TableSide};
+use crate::store::{Lock, StoreError, TableSide};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub enum Mismatch {
 }
 
 /// What became of one key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Both sides hold the same, or nothing.
     Equal,
@@ -37,6 +37,9 @@ pub enum Verdict {
     FollowerNewer,
     /// Writers held the row through all attempts.
     Locked,
+    /// The follower does not take the row (a unique value that another row still holds, a value that does not fit), or it
+    /// cannot be read exactly; with the database's own words.
+    Refused(String),
 }
 
 /// What a settle may do about a difference.
@@ -48,6 +51,24 @@ pub struct Permit {
     pub delete: bool,
     /// Overwrite a follower's row that is newer than the base's.
     pub overwrite_newer: bool,
+}
+
+/// How a settle goes about it.
+#[derive(Clone, Copy)]
+struct Manner {
+    /// Bound of every statement and lock wait.
+    wait: Duration,
+    /// Rows that are put are taken out first.
+    replace: bool,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self {
+            wait: LOCK_WAIT,
+            replace: false,
+        }
+    }
 }
 
 impl Work {
@@ -62,13 +83,17 @@ impl Work {
             match self
                 .ctx
                 .retry_but(WorkError::is_lock_conflict, async || {
-                    self.settle_together(&batch, permit, LOCK_WAIT).await
+                    self.settle_together(&batch, permit, Manner::default()).await
                 })
                 .await
             {
                 Ok(verdicts) => settled.extend(verdicts),
-                Err(error) if error.is_lock_conflict() => {
-                    // One busy key must not hold the others back.
+                // Unique values have moved between rows: all of them leave their places before any takes a new one.
+                Err(WorkError::Store(StoreError::Duplicate { .. })) if batch.len() > 1 => {
+                    settled.extend(self.settle_replacing(&batch, permit).await?);
+                }
+                Err(error) if error.is_lock_conflict() || error.is_row_problem() => {
+                    // One key must not hold the others back.
                     for key in batch {
                         let verdict = self.settle_one(&key, permit).await?;
                         settled.push((key, verdict));
@@ -80,6 +105,29 @@ impl Work {
         Ok(settled)
     }
 
+    async fn settle_replacing(&self, batch: &[Key], permit: Permit) -> Result<Vec<(Key, Verdict)>, WorkError> {
+        let manner = Manner {
+            replace: true,
+            ..Manner::default()
+        };
+        match self
+            .ctx
+            .retry_but(WorkError::is_lock_conflict, async || {
+                self.settle_together(batch, permit, manner).await
+            })
+            .await
+        {
+            Err(error) if error.is_lock_conflict() || error.is_row_problem() => {
+                let mut settled = Vec::with_capacity(batch.len());
+                for key in batch {
+                    settled.push((key.clone(), self.settle_one(key, permit).await?));
+                }
+                Ok(settled)
+            }
+            other => other,
+        }
+    }
+
     async fn settle_one(&self, key: &Key, permit: Permit) -> Result<Verdict, WorkError> {
         let mut waits = super::pace::Waits::new(Duration::from_millis(20), Duration::from_secs(1));
         for attempt in 1..=ATTEMPTS {
@@ -89,15 +137,22 @@ impl Work {
             match self
                 .ctx
                 .retry_but(WorkError::is_lock_conflict, async || {
-                    self.settle_together(one, permit, wait).await
+                    self.settle_together(one, permit, Manner { wait, replace: false }).await
                 })
                 .await
             {
                 Ok(verdicts) => {
-                    return Ok(verdicts.first().map_or(Verdict::Equal, |(_, verdict)| *verdict));
+                    return Ok(verdicts
+                        .into_iter()
+                        .next()
+                        .map_or(Verdict::Equal, |(_, verdict)| verdict));
                 }
                 Err(error) if error.is_lock_conflict() => {
                     self.ctx.pause(waits.failed(std::time::Instant::now()).0).await?;
+                }
+                Err(error) if error.is_row_problem() => {
+                    tracing::warn!(%error, %key, "the row cannot be repaired");
+                    return Ok(Verdict::Refused(error.to_string()));
                 }
                 Err(error) => return Err(error),
             }
@@ -110,12 +165,12 @@ impl Work {
         &self,
         keys: &[Key],
         permit: Permit,
-        wait: Duration,
+        manner: Manner,
     ) -> Result<Vec<(Key, Verdict)>, WorkError> {
         let mut open: Vec<Key> = keys.to_vec();
         let mut settled = Vec::with_capacity(keys.len());
         for _ in 0..ATTEMPTS {
-            let again = self.attempt(&open, permit, wait, &mut settled).await?;
+            let again = self.attempt(&open, permit, manner, &mut settled).await?;
             if again.is_empty() {
                 return Ok(settled);
             }
@@ -129,14 +184,14 @@ impl Work {
         &self,
         keys: &[Key],
         permit: Permit,
-        wait: Duration,
+        manner: Manner,
         settled: &mut Vec<(Key, Verdict)>,
     ) -> Result<Vec<Key>, WorkError> {
         let base_side = self.base_side();
         let follower_side = self.follower_side();
         // Both transactions stand before the first row is locked: nobody waits for a follower that cannot be reached.
-        let mut follower = self.begin_follower(short(wait)).await?;
-        let mut base = self.begin_checked(self.base(), short(wait)).await?;
+        let mut follower = self.begin_follower(short(manner.wait)).await?;
+        let mut base = self.begin_checked(self.base(), short(manner.wait)).await?;
         let in_base = by_key(base_side, base.read_keys(base_side, keys, Lock::NoKeyUpdate).await?);
         for key in keys {
             follower.lock_key(follower_side, key).await?;
@@ -182,6 +237,10 @@ impl Work {
         } else {
             if !deletes.is_empty() {
                 follower.delete(follower_side, &deletes).await?;
+            }
+            if manner.replace && !puts.is_empty() {
+                let places: Vec<Key> = puts.iter().map(|row| base_side.key_of(row)).collect();
+                follower.delete(follower_side, &places).await?;
             }
             if !puts.is_empty() {
                 follower.put(follower_side, &puts).await?;

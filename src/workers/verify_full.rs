@@ -44,6 +44,8 @@ pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
         surplus: Vec::new(),
         surplus_rows: 0,
         locked: 0,
+        refused: 0,
+        refusal: None,
         left: 0,
     };
     pass.base_against_follower().await?;
@@ -65,6 +67,9 @@ struct Pass {
     surplus_rows: u64,
     /// Keys that writers held through all attempts.
     locked: u64,
+    /// Rows that the follower does not take, and the first of them with the reason.
+    refused: u64,
+    refusal: Option<String>,
     /// Differences that may not be repaired (`verify.repair: Manual`).
     left: u64,
 }
@@ -159,7 +164,7 @@ impl Pass {
             overwrite_newer: false,
         };
         for (key, verdict) in self.work.settle(&keys, permit).await? {
-            self.count(key, verdict);
+            self.count(key, verdict, false);
         }
         if self.postponed.len() > POSTPONED {
             self.settle_postponed().await?;
@@ -167,7 +172,8 @@ impl Pass {
         Ok(())
     }
 
-    fn count(&mut self, key: Key, verdict: Verdict) {
+    /// `last`: what is not settled now stays outstanding.
+    fn count(&mut self, key: Key, verdict: Verdict, last: bool) {
         match verdict {
             Verdict::Equal => {}
             // Deleted from the base since it was read: the second direction meets it, if the follower still has it.
@@ -186,8 +192,13 @@ impl Pass {
                 self.kind(kind);
                 self.left += 1;
             }
-            Verdict::FollowerNewer => self.postponed.push(key),
-            Verdict::Locked => self.locked += 1,
+            // A unique value may be free once the row that holds it is settled.
+            Verdict::FollowerNewer | Verdict::Refused(_) if !last => self.postponed.push(key),
+            Verdict::Refused(why) => {
+                self.refused += 1;
+                self.refusal.get_or_insert_with(|| format!("key {key}: {why}"));
+            }
+            Verdict::FollowerNewer | Verdict::Locked => self.locked += 1,
         }
     }
 
@@ -212,7 +223,7 @@ impl Pass {
             overwrite_newer: true,
         };
         for (key, verdict) in self.work.settle(&keys, permit).await? {
-            self.count(key, verdict);
+            self.count(key, verdict, true);
         }
         Ok(())
     }
@@ -234,10 +245,10 @@ impl Pass {
                 overwrite_newer: true,
             };
             for (key, verdict) in self.work.settle(&keys, permit).await? {
-                self.count(key, verdict);
+                self.count(key, verdict, true);
             }
         }
-        self.report.outstanding = self.left + self.locked;
+        self.report.outstanding = self.left + self.locked + self.refused;
         let report = self.report.clone();
         self.work.ctx.status.note(|status| {
             let progress = status.progress.get_or_insert_default();
@@ -272,6 +283,16 @@ impl Pass {
                 ),
             ));
         }
+        if let Some(refusal) = &self.refusal {
+            return Err(WorkError::permanent(
+                "RowsRefused",
+                format!(
+                    "table {table}: {} rows of the base cannot be put into the follower, the first: {refusal}; correct the rows \
+                     or the follower's column, then delete this task: the pass is asked for again",
+                    self.refused
+                ),
+            ));
+        }
         if self.locked > 0 {
             return Err(WorkError::Waiting {
                 reason: "RowsLocked",
@@ -286,7 +307,8 @@ impl Pass {
     }
 
     async fn publish(&mut self) {
-        self.report.outstanding = self.left + self.locked + self.surplus_rows + self.postponed.len() as u64;
+        self.report.outstanding =
+            self.left + self.locked + self.refused + self.surplus_rows + self.postponed.len() as u64;
         let report = self.report.clone();
         self.work.ctx.status.note(|status| {
             let progress = status.progress.get_or_insert_default();

@@ -89,6 +89,8 @@ pub struct Pass {
     /// Rows of the follower that the base lacks, with nothing in the lists to explain them.
     surplus: Vec<Key>,
     surplus_rows: u64,
+    /// The first row that the follower does not take, with the reason.
+    refusal: Option<String>,
 }
 
 impl Incremental {
@@ -139,6 +141,13 @@ impl Incremental {
             self.through.clone_from(&until);
             self.record().await?;
         }
+        self.say("RowsRefused", pass.refusal.take().map(|refusal| {
+            format!(
+                "table {}: a row of the base cannot be put into the follower: {refusal}; correct the row or the follower's \
+                 column, and the next window repairs it",
+                self.work.table().name
+            )
+        }));
         let queue = self.queue().await?;
         self.report.windows += 1;
         self.report.queue = queue;
@@ -317,6 +326,11 @@ impl Incremental {
                         pass.outstanding += 1;
                         open.push(key);
                     }
+                    Verdict::Refused(why) => {
+                        pass.refusal.get_or_insert_with(|| format!("key {key}: {why}"));
+                        pass.outstanding += 1;
+                        open.push(key);
+                    }
                     Verdict::Left(_) | Verdict::Locked => {
                         pass.outstanding += 1;
                         open.push(key);
@@ -334,27 +348,32 @@ impl Incremental {
         if pass.surplus_rows > most {
             self.report.deletes_held = pass.surplus_rows;
             pass.outstanding += pass.surplus_rows;
-            self.work.ctx.status.note(|status| {
-                status.reason = Some("TooManyDeletes".to_owned());
-                status.message = Some(format!(
+            self.say(
+                "TooManyDeletes",
+                Some(format!(
                     "table {}: one window holds {} rows of the follower that the base does not have, more than \
                      verify.maxDeletes ({most}); nothing was deleted. Find out who writes to the follower; if the rows may go, \
                      raise spec.verify.maxDeletes",
                     self.work.table().name,
                     pass.surplus_rows
-                ));
-            });
+                )),
+            );
             return Ok(());
         }
-        self.work.ctx.status.note(|status| {
-            if status.reason.as_deref() == Some("TooManyDeletes") {
-                status.reason = None;
-                status.message = None;
-            }
-        });
+        self.say("TooManyDeletes", None);
         let keys = std::mem::take(&mut pass.surplus);
         self.settle(&keys, true, pass).await?;
         Ok(())
+    }
+
+    /// Says in the status what keeps a pass from being clean, or that this is over.
+    fn say(&self, reason: &str, message: Option<String>) {
+        self.work.ctx.status.note(|status| {
+            if message.is_some() || status.reason.as_deref() == Some(reason) {
+                status.reason = message.as_ref().map(|_| reason.to_owned());
+                status.message = message;
+            }
+        });
     }
 
     fn kind(&mut self, kind: Mismatch) {

@@ -313,3 +313,30 @@ async fn a_row_that_cannot_be_put_is_set_aside_and_holds_the_verdict() {
         0
     );
 }
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_exactly_is_set_aside() {
+    let source = "CREATE TABLE orders (id BIGINT PRIMARY KEY, day DATE NULL, updated_at DATETIME(6) NOT NULL)";
+    let target = "CREATE TABLE orders (id BIGINT PRIMARY KEY, day DATE NULL, updated_at TIMESTAMP(6) NOT NULL)";
+    let world = World::with(MariaDb, Postgres, json!({}), source, target).await;
+    world
+        .source
+        .execute(
+            "SET sql_mode = ''; INSERT INTO orders SELECT seq, IF(seq IN (1, 700, 1000), '0000-00-00', '2026-01-01'), \
+             UTC_TIMESTAMP(6) FROM seq_1_to_1000",
+        )
+        .await;
+    world.source_first().await;
+    let error = world.copy(1).run().await.unwrap_err();
+    assert_eq!(error.reason(), "RowsRejected", "{error}");
+    assert!(
+        error.to_string().contains("3 rows") && error.to_string().contains("[1]"),
+        "{error}"
+    );
+    assert_eq!(world.target.number("SELECT COUNT(*) FROM orders").await, 997);
+    let rejected = world
+        .target
+        .texts("SELECT row_key FROM _datamigration_rejects ORDER BY id")
+        .await;
+    assert_eq!(rejected.len(), 3, "{rejected:?}");
+}
