@@ -381,6 +381,8 @@ mod tests {
 
     #[test]
     fn only_a_higher_epoch_or_another_share_of_reads_supersedes() {
+        use Mode::{DstFirst, SrcFirst, SrcOnly};
+        use SecondaryWrites::{Lenient, Strict};
         let stance = |mode, secondary, epoch| Stance {
             mode,
             secondary,
@@ -388,8 +390,6 @@ mod tests {
             read_from: ReadFrom::Source,
             read_target_percent: 0,
         };
-        use Mode::{DstFirst, SrcFirst, SrcOnly};
-        use SecondaryWrites::{Lenient, Strict};
         let current = stance(SrcFirst, Strict, 3);
         assert!(supersedes(&stance(DstFirst, Strict, 4), &current));
         assert!(!supersedes(&stance(DstFirst, Strict, 3), &current));
