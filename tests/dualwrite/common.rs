@@ -1,0 +1,46 @@
+//! Rows put on one side without the library.
+
+use datamigration::rows::{Row, Value};
+use datamigration::store::{TableMapping, TablePair, TxOptions};
+
+use crate::pair::{Pair, open};
+use crate::support::Kind::{self, MariaDb, Postgres};
+
+pub const PAIRS: [(Kind, Kind); 4] = [
+    (MariaDb, Postgres),
+    (MariaDb, MariaDb),
+    (Postgres, Postgres),
+    (Postgres, MariaDb),
+];
+
+pub async fn orders_pair(pair: &Pair) -> TablePair {
+    let mapping = TableMapping {
+        source: "orders".into(),
+        target: "orders".into(),
+        key: vec!["id".into()],
+        version: "updated_at".into(),
+        ..TableMapping::default()
+    };
+    let source = open(&pair.source).table("orders").await.unwrap().unwrap();
+    let target = open(&pair.target).table("orders").await.unwrap().unwrap();
+    TablePair::new(source, target, &mapping).unwrap()
+}
+
+/// A row of the orders table as the pair maps it.
+pub fn row(id: i64, note: &str, version: &str) -> Row {
+    Row {
+        values: vec![Value::Int(id), Value::text(note), Value::text(version)],
+    }
+}
+
+/// Puts a row on one side without the library.
+pub async fn put_on(pair: &Pair, side: datamigration::words::Side, rows: &[Row]) {
+    let shape = orders_pair(pair).await;
+    let database = match side {
+        datamigration::words::Side::Source => open(&pair.source),
+        datamigration::words::Side::Target => open(&pair.target),
+    };
+    let mut tx = database.begin(TxOptions::default()).await.unwrap();
+    tx.put(shape.side(side), rows).await.unwrap();
+    tx.commit().await.unwrap();
+}

@@ -1,0 +1,123 @@
+//! Several tables in one write, with renamed and dropped columns and a foreign key.
+
+use datamigration::control;
+use datamigration::dualwrite::TableDefinition;
+use datamigration::rows::Value;
+use datamigration::store::TxOptions;
+use futures::FutureExt;
+
+use crate::pair::{MIGRATION, Pair, SOON, config, key, open};
+use crate::support::Kind::{MariaDb, Postgres};
+use crate::support::eventually;
+
+#[tokio::test]
+async fn several_tables_renamed_and_dropped_columns() {
+    let pair = Pair::bare(MariaDb, Postgres).await;
+    pair.source
+        .execute(
+            "CREATE TABLE parents (id BIGINT PRIMARY KEY, legacy INT NULL, name VARCHAR(20) NOT NULL, v DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)); \
+             CREATE TABLE children (a BIGINT, b VARCHAR(10), parent BIGINT NOT NULL, v DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), \
+             PRIMARY KEY (a, b), FOREIGN KEY (parent) REFERENCES parents (id))",
+        )
+        .await;
+    pair.target
+        .execute(
+            "CREATE TABLE elders (id BIGINT PRIMARY KEY, title VARCHAR(20) NOT NULL, ver TIMESTAMP(6) NOT NULL); \
+             CREATE TABLE children (a BIGINT, b VARCHAR(10), parent BIGINT NOT NULL REFERENCES elders (id), v TIMESTAMP(6) NOT NULL, PRIMARY KEY (a, b))",
+        )
+        .await;
+    for (side, tables) in [
+        (&pair.source, ["parents", "children"]),
+        (&pair.target, ["elders", "children"]),
+    ] {
+        let mut tx = open(side).begin(TxOptions::default()).await.unwrap();
+        control::create(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
+        let mut tx = open(side).begin(TxOptions::default()).await.unwrap();
+        control::claim_tables(&mut tx, MIGRATION, "uid-1", &tables)
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+    }
+    pair.flip("SRC_FIRST", "Strict", 1).await;
+    let identity = datamigration::dualwrite::Identity {
+        pod: "p".into(),
+        pod_uid: "p".into(),
+        process: "1".into(),
+    };
+    let shop = datamigration::dualwrite::DualWrite::builder(pair.mount.path(), identity)
+        .table(
+            TableDefinition::new("parents", ["id"], "v")
+                .target("elders")
+                .rename("name", "title")
+                .rename("v", "ver")
+                .drop_column("legacy"),
+        )
+        .table(TableDefinition::new("children", ["a", "b"], "v"))
+        .source(config(&pair.source.url, pair.source.ca.clone(), "source"))
+        .target(config(&pair.target.url, pair.target.ca.clone(), "target"))
+        .start();
+    let child = datamigration::rows::Key(vec![Value::Int(1), Value::text("x")]);
+    let both = || [("children", vec![child.clone()]), ("parents", vec![key(9)])];
+    shop.write_tables(both(), |session| {
+        async move {
+            let (parents, children) = (session.table("parents")?, session.table("children")?);
+            session
+                .execute(
+                    &format!("INSERT INTO {parents} (id, legacy, name) VALUES (9, 5, 'nine')"),
+                    &[],
+                )
+                .await?;
+            session
+                .execute(
+                    &format!("INSERT INTO {children} (a, b, parent) VALUES (1, 'x', 9)"),
+                    &[],
+                )
+                .await?;
+            Ok(())
+        }
+        .boxed()
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        pair.target.texts("SELECT title FROM elders").await,
+        [Some("nine".into())]
+    );
+    assert_eq!(pair.target.number("SELECT COUNT(*) FROM children").await, 1);
+    pair.flip("DST_FIRST", "Strict", 2).await;
+    eventually(SOON, "adopted", || async { shop.counters().epoch == 2 }).await;
+    shop.write_tables(both(), |session| {
+        async move {
+            let (parents, children) = (session.table("parents")?, session.table("children")?);
+            assert_eq!(parents, "\"elders\"");
+            session
+                .execute(&format!("UPDATE {parents} SET title = 'changed'"), &[])
+                .await?;
+            session.execute(&format!("DELETE FROM {children}"), &[]).await?;
+            Ok(())
+        }
+        .boxed()
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        pair.source.texts("SELECT CONCAT(name, legacy) FROM parents").await,
+        [Some("changed5".into())]
+    );
+    shop.write("parents", [key(9)], |session| {
+        async move {
+            let parents = session.table("parents")?;
+            Ok(session.execute(&format!("DELETE FROM {parents}"), &[]).await?)
+        }
+        .boxed()
+    })
+    .await
+    .unwrap();
+    assert_eq!(pair.source.number("SELECT COUNT(*) FROM parents").await, 0);
+    let deletes = pair
+        .target
+        .texts("SELECT table_name || row_key FROM _datamigration_deletes ORDER BY id")
+        .await;
+    assert_eq!(deletes, [Some("children[1,\"x\"]".into()), Some("parents[9]".into())]);
+}
