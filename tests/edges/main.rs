@@ -8,6 +8,7 @@ mod fencing;
 #[allow(dead_code)]
 mod harness;
 mod looking;
+mod reaching;
 #[path = "../support/mod.rs"]
 mod support;
 
