@@ -47,6 +47,9 @@ pub struct Config {
     /// Milliseconds that this replica's application clock is ahead; negative: behind.
     #[arg(long, env = "SHOP_CLOCK_SHIFT_MS", default_value_t = 0, allow_hyphen_values = true)]
     pub clock_shift_ms: i64,
+    /// Milliseconds that the shop goes on serving after SIGTERM, until the cluster sends it no new requests.
+    #[arg(long, env = "SHOP_LINGER_MS", default_value_t = 1500)]
+    pub linger_ms: u64,
     /// Opens POST /test/clock, by which a test shifts the application clock.
     #[arg(long, env = "SHOP_TEST_ENDPOINTS", default_value_t = false)]
     pub test_endpoints: bool,

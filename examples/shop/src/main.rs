@@ -1,5 +1,7 @@
 //! The shop service: reads its settings, starts the dual-write library, serves HTTP, and on SIGTERM ends in order.
 
+use std::time::Duration;
+
 use clap::Parser;
 use shop::config::Config;
 use shop::{http, orders::Orders};
@@ -23,11 +25,17 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let listener = tokio::net::TcpListener::bind(config.listen).await?;
     tracing::info!(address = %listener.local_addr()?, pod = %config.pod_name, "listening");
     axum::serve(listener, http::router(orders, config.test_endpoints))
-        .with_graceful_shutdown(terminated())
+        .with_graceful_shutdown(told_to_stop(Duration::from_millis(config.linger_ms)))
         .await?;
     library.close().await;
     tracing::info!("ended in order");
     Ok(())
+}
+
+/// A pod that is told to end is still sent requests until every node has heard of it: it answers them.
+async fn told_to_stop(linger: Duration) {
+    terminated().await;
+    tokio::time::sleep(linger).await;
 }
 
 /// SIGTERM, as the kubelet sends it, or Ctrl-C.
