@@ -97,8 +97,9 @@ fn main() -> ExitCode {
 }
 
 fn log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // The controller's own spans repeat what our lines say.
+    let wanted = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
+    let filter = tracing_subscriber::EnvFilter::new(format!("kube_runtime=warn,{wanted}"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
