@@ -170,6 +170,26 @@ impl Cluster {
     }
 }
 
+impl Drop for Cluster {
+    /// An operator that stays would go on writing the status of whatever the next test applies.
+    fn drop(&mut self) {
+        // Its failure must not hide the test's own.
+        let ended = Command::new("helm")
+            .args([
+                "uninstall",
+                "datamigration",
+                "--namespace",
+                "datamigration-system",
+                "--wait",
+            ])
+            .envs(self.environment())
+            .output();
+        if !ended.is_ok_and(|output| output.status.success()) {
+            eprintln!("the operator could not be uninstalled");
+        }
+    }
+}
+
 /// A pair of databases on the host, reachable from pods; ended when dropped.
 struct Databases {
     name: &'static str,
