@@ -178,6 +178,12 @@ impl Cluster {
 impl Drop for Cluster {
     /// An operator that stays would go on writing the status of whatever the next test applies.
     fn drop(&mut self) {
+        // While it still runs: its finalizers are its own to remove.
+        let namespace = ["delete", "namespace", self.namespace, "--wait", "--timeout=60s"];
+        let _ = Command::new("kubectl")
+            .args(namespace)
+            .envs(self.environment())
+            .output();
         // Its failure must not hide the test's own.
         let ended = Command::new("helm")
             .args([
