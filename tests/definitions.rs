@@ -2,135 +2,51 @@
 //! valid is refused at apply, in words that name the field and the remedy. Needs what `tests/cluster/up` needs.
 
 // A panic is a test's report, in its helpers too.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::{
-    io::Write,
-    path::Path,
-    process::{Command, Output, Stdio},
-};
+#[path = "support/cluster.rs"]
+mod cluster;
 
 use serde_json::{Value, json};
 
-const NAMESPACE: &str = "definitions-test";
+use cluster::Cluster;
 
-struct ApiServer {
-    kubeconfig: String,
-    path: String,
-}
+/// The API server with our definitions, and no operator that would answer.
+struct ApiServer(Cluster);
 
 impl ApiServer {
-    fn up() -> Self {
-        let shell = |script: &str| {
-            let output = Command::new("bash")
-                .args(["-c", script])
-                .current_dir(env!("CARGO_MANIFEST_DIR"))
-                .stdin(Stdio::null())
-                .output()
-                .unwrap();
-            assert!(
-                output.status.success(),
-                "{script}: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
-            String::from_utf8(output.stdout).unwrap()
-        };
-        let kubeconfig = shell("tests/cluster/up").lines().last().unwrap_or_default().to_owned();
-        let tools = shell(". tests/cluster/lib/paths; printf %s \"$KUBERNETES_BIN\"");
-        let path = format!("{tools}:{}", std::env::var("PATH").unwrap_or_default());
-        let server = Self { kubeconfig, path };
-        let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
-        server.ok(
-            &[
-                "apply",
-                "--server-side",
-                "--force-conflicts",
-                "-f",
-                crds.to_str().unwrap(),
-            ],
-            None,
-        );
-        for name in ["datamigrations", "migrationtasks"] {
-            let crd = format!("crd/{name}.datamigration.dev");
-            server.ok(&["wait", "--for=condition=Established", "--timeout=60s", &crd], None);
-        }
-        server.ok(
-            &[
-                "delete",
-                "namespace",
-                NAMESPACE,
-                "--ignore-not-found",
-                "--wait",
-                "--timeout=120s",
-            ],
-            None,
-        );
-        server.ok(&["create", "namespace", NAMESPACE], None);
-        server
-    }
-
-    fn kubectl(&self, arguments: &[&str], input: Option<&Value>) -> Output {
-        let mut child = Command::new("kubectl")
-            .args(["--namespace", NAMESPACE])
-            .args(arguments)
-            .env("KUBECONFIG", &self.kubeconfig)
-            .env("PATH", &self.path)
-            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        if let Some(input) = input {
-            child
-                .stdin
-                .take()
-                .unwrap()
-                .write_all(input.to_string().as_bytes())
-                .unwrap();
-        }
-        child.wait_with_output().unwrap()
-    }
-
-    fn ok(&self, arguments: &[&str], input: Option<&Value>) -> String {
-        let output = self.kubectl(arguments, input);
-        assert!(
-            output.status.success(),
-            "{arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap()
+    fn ok(&self, arguments: &[&str]) -> String {
+        self.0.kubectl(arguments)
     }
 
     fn apply(&self, manifest: &Value) {
-        self.ok(&["apply", "-f", "-"], Some(manifest));
+        self.0.apply(manifest).unwrap();
     }
 
     /// Asserts that the server refuses it, in these words.
     fn refuses(&self, manifest: &Value, words: &str) {
-        let output = self.kubectl(&["apply", "-f", "-"], Some(manifest));
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success(), "accepted, though {words:?} was to be said");
+        let said = self
+            .0
+            .apply(manifest)
+            .expect_err(&format!("accepted, though {words:?} was to be said"));
         assert!(said.contains(words), "{words:?} is not in {said}");
     }
 
     fn set_status(&self, name: &str, status: &Value) {
         let patch = json!({ "status": status }).to_string();
-        self.ok(
-            &[
-                "patch",
-                "dmig",
-                name,
-                "--subresource=status",
-                "--type=merge",
-                "-p",
-                &patch,
-            ],
-            None,
-        );
+        self.ok(&[
+            "patch",
+            "dmig",
+            name,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &patch,
+        ]);
     }
 }
 
-/// Suspended, so that an operator that happens to run here leaves it alone.
+/// Suspended: nothing is to begin by it.
 fn manifest(name: &str, changes: &[(&str, Value)]) -> Value {
     let mut manifest = json!({
         "apiVersion": "datamigration.dev/v1alpha1",
@@ -164,7 +80,7 @@ fn manifest(name: &str, changes: &[(&str, Value)]) -> Value {
 
 #[test]
 fn what_can_never_become_valid_is_refused_at_apply() {
-    let server = ApiServer::up();
+    let server = ApiServer(Cluster::with_definitions("definitions-test"));
 
     for (changes, words) in [
         (vec![("strategy", json!("Magic"))], "spec.strategy: Unsupported value"),
@@ -263,18 +179,14 @@ fn what_can_never_become_valid_is_refused_at_apply() {
     // A status may always be written, also of a resource that asks for what it cannot have.
     server.set_status("orders", &json!({"message": "archived"}));
 
-    let explained = server.ok(&["explain", "dmig.spec.phase"], None);
+    let explained = server.ok(&["explain", "dmig.spec.phase"]);
     assert!(explained.contains("rung by rung"), "{explained}");
-    server.ok(
-        &[
-            "patch",
-            "dmig",
-            "orders",
-            "--type=merge",
-            "-p",
-            r#"{"metadata":{"finalizers":null}}"#,
-        ],
-        None,
-    );
-    server.ok(&["delete", "namespace", NAMESPACE, "--wait=false"], None);
+    server.ok(&[
+        "patch",
+        "dmig",
+        "orders",
+        "--type=merge",
+        "-p",
+        r#"{"metadata":{"finalizers":null}}"#,
+    ]);
 }

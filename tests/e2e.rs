@@ -4,202 +4,14 @@
 
 #![allow(clippy::unwrap_used)] // A panic is the report.
 
-use std::{
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
+#[path = "support/cluster.rs"]
+mod cluster;
+
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-/// One cluster per machine: the tests take turns.
-static CLUSTER: Mutex<()> = Mutex::new(());
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Runs a command in the repository's root; its standard output, or a panic with all it printed.
-fn run(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> String {
-    let output = Command::new(program)
-        .args(arguments)
-        .envs(environment.iter().copied())
-        .current_dir(root())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("{program} did not start: {error}"));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?} ended with {}:\n{text}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    text
-}
-
-struct Cluster {
-    kubeconfig: String,
-    path: String,
-    namespace: &'static str,
-    _turn: MutexGuard<'static, ()>,
-}
-
-impl Cluster {
-    /// The cluster, up, with the operator installed by the chart and `namespace` fresh.
-    fn with_operator(namespace: &'static str) -> Self {
-        let turn = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
-        let kubeconfig = run("tests/cluster/up", &[], &[])
-            .lines()
-            .last()
-            .unwrap_or_default()
-            .to_owned();
-        let tools = run(
-            "bash",
-            &[
-                "-c",
-                ". tests/cluster/lib/paths; printf %s \"$KUBERNETES_BIN:$HELM_BIN\"",
-            ],
-            &[],
-        );
-        let path = format!("{tools}:{}", std::env::var("PATH").unwrap_or_default());
-        let cluster = Self {
-            kubeconfig,
-            path,
-            namespace,
-            _turn: turn,
-        };
-        let binary = env!("CARGO_BIN_EXE_datamigration");
-        run(
-            "tests/cluster/image",
-            &[binary, "localhost/datamigration:test"],
-            &cluster.environment(),
-        );
-        cluster.run(
-            "kubectl",
-            &[
-                "delete",
-                "namespace",
-                namespace,
-                "--ignore-not-found",
-                "--wait",
-                "--timeout=120s",
-            ],
-        );
-        cluster.run("kubectl", &["create", "namespace", namespace]);
-        cluster.run(
-            "helm",
-            &[
-                "upgrade",
-                "--install",
-                "datamigration",
-                "charts/datamigration",
-                "--namespace",
-                "datamigration-system",
-                "--create-namespace",
-                "--wait",
-                "--timeout",
-                "120s",
-                "--set",
-                "image.repository=localhost/datamigration,image.tag=test,image.pullPolicy=Never",
-                "--set",
-                &format!("workerNamespaces={{{namespace}}}"),
-            ],
-        );
-        cluster
-    }
-
-    fn environment(&self) -> [(&str, &str); 2] {
-        [("KUBECONFIG", &self.kubeconfig), ("PATH", &self.path)]
-    }
-
-    fn run(&self, program: &str, arguments: &[&str]) -> String {
-        run(program, arguments, &self.environment())
-    }
-
-    fn kubectl(&self, arguments: &[&str]) -> String {
-        self.run("kubectl", &[&["--namespace", self.namespace], arguments].concat())
-    }
-
-    /// Applies a manifest; `Err` with the API server's words when it refuses.
-    fn apply(&self, manifest: &Value) -> Result<(), String> {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        serde_json::to_writer(&mut file, manifest).unwrap();
-        let output = Command::new("kubectl")
-            .args(["--namespace", self.namespace, "apply", "-f"])
-            .arg(file.path())
-            .envs(self.environment())
-            .output()
-            .unwrap();
-        if output.status.success() {
-            Ok(())
-        } else {
-            Err(String::from_utf8_lossy(&output.stderr).into_owned())
-        }
-    }
-
-    fn get(&self, kind: &str, name: &str) -> Value {
-        serde_json::from_str(&self.kubectl(&["get", kind, name, "-o", "json"])).unwrap()
-    }
-
-    /// Waits until a condition of a migration has this status; gives the condition back.
-    fn condition(&self, migration: &str, kind: &str, status: &str) -> Value {
-        self.condition_where(migration, kind, |found| found["status"] == status)
-    }
-
-    /// Waits until a condition of a migration is as `wanted` says; gives it back.
-    fn condition_where(&self, migration: &str, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + Duration::from_mins(2);
-        loop {
-            let resource = self.get("dmig", migration);
-            let found = resource["status"]["conditions"]
-                .as_array()
-                .and_then(|all| all.iter().find(|condition| condition["type"] == kind))
-                .cloned()
-                .unwrap_or(Value::Null);
-            if wanted(&found) {
-                assert_eq!(
-                    found["observedGeneration"], resource["metadata"]["generation"],
-                    "{found}"
-                );
-                return found;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "{migration}: waited in vain for {kind}; status: {:#}",
-                resource["status"]
-            );
-            std::thread::park_timeout(Duration::from_millis(300));
-        }
-    }
-}
-
-impl Drop for Cluster {
-    /// An operator that stays would go on writing the status of whatever the next test applies.
-    fn drop(&mut self) {
-        // While it still runs: its finalizers are its own to remove.
-        let namespace = ["delete", "namespace", self.namespace, "--wait", "--timeout=60s"];
-        let _ = Command::new("kubectl")
-            .args(namespace)
-            .envs(self.environment())
-            .output();
-        // Its failure must not hide the test's own.
-        let ended = Command::new("helm")
-            .args([
-                "uninstall",
-                "datamigration",
-                "--namespace",
-                "datamigration-system",
-                "--wait",
-            ])
-            .envs(self.environment())
-            .output();
-        if !ended.is_ok_and(|output| output.status.success()) {
-            eprintln!("the operator could not be uninstalled");
-        }
-    }
-}
+use cluster::{Cluster, run, turn};
 
 /// A pair of databases on the host, reachable from pods; ended when dropped.
 struct Databases {
@@ -239,7 +51,7 @@ impl Drop for Databases {
 
 #[test]
 fn the_whole_ladder_loses_nothing_while_workers_and_operator_are_killed() {
-    let _turn = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let output = run(
         "tests/demo/run",
         &[],
