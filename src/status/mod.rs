@@ -151,7 +151,8 @@ pub fn events(before: &DataMigrationStatus, after: &DataMigrationStatus) -> Vec<
             && condition.status != "Unknown";
         // Ready turning false is the beginning of work, not a warning; Stalled says when it is more.
         let warning = bad && condition.type_ != ConditionType::Ready.as_str();
-        let action = format!("{}Turned{}AtEpoch{}", condition.type_, condition.status, after.epoch);
+        let phase = after.phase.map_or("Unknown", crate::api::Phase::as_str);
+        let action = format!("{}Turned{}At{phase}{}", condition.type_, condition.status, after.epoch);
         tell(
             warning,
             &condition.reason,
