@@ -5,21 +5,29 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 export DATAMIGRATION_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/datamigration
-# One target directory for all checkouts: a fresh clone compiles only itself.
+# One target directory for all checkouts, so that a fresh clone compiles only itself; `checkout` keeps them apart.
 export CARGO_TARGET_DIR ?= $(DATAMIGRATION_CACHE)/target
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 # The binaries that tests and images share.
 export BINARIES := $(CARGO_TARGET_DIR)/$(HOST)/debug
 SCRIPTS := $(shell grep -rlE '^(\#!/usr/bin/env bash|\# shellcheck shell=bash)' tests .ci --include='*' --exclude-dir=components)
 
-.PHONY: help build test demo lint fmt crds check-crds cluster-up cluster-down deny
+.PHONY: help checkout build test demo lint fmt crds check-crds cluster-up cluster-down deny
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# cargo tells the crates of two checkouts apart by the age of their files alone: what another checkout left would be
+# taken for ours. Dependencies stay.
+checkout:
+	@mkdir -p "$(CARGO_TARGET_DIR)"; \
+	if [[ $$(cat "$(CARGO_TARGET_DIR)/checkout" 2>/dev/null) != "$$PWD" ]]; then \
+	  cargo clean --quiet --package datamigration --package shop && echo "$$PWD" > "$(CARGO_TARGET_DIR)/checkout"; \
+	fi
+
 # With the tests, although they are not needed here: without them cargo chooses other features for the dependencies, and
 # would build most of them a second time.
-build: ## the binaries, statically linked, where tests and images take them from
+build: checkout ## the binaries, statically linked, where tests and images take them from
 	cargo build --workspace --all-targets
 
 test: build ## all tests, on a real cluster and real databases; ends with the test runner's summary
