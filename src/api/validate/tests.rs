@@ -1,0 +1,155 @@
+//! Defaults, and every field that cannot be honoured refused by name.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{parse_duration, validate};
+use crate::api::database::TlsModeName;
+use crate::api::fixtures::{orders, with};
+use crate::api::migration::CopySettings;
+use crate::words::ModeKeys;
+
+fn refused(path: &str, value: Value) -> String {
+    let errors = validate(&with(&[(path, value)])).unwrap_err();
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn defaults_are_filled() {
+    let migration = validate(&orders()).unwrap();
+    assert_eq!(migration.id(), "shop/orders");
+    assert_eq!(migration.source.shards[0].url.key, "url");
+    assert_eq!(migration.source.tls_mode, TlsModeName::VerifyFull);
+    assert_eq!(migration.tables[0].target, "orders");
+    assert_eq!(
+        migration.copy,
+        CopySettings {
+            parallelism: 4,
+            rows_per_second: None
+        }
+    );
+    assert_eq!(migration.verify.lag, Duration::from_mins(1));
+    assert_eq!(migration.verify.max_deletes, 1000);
+    assert_eq!(migration.gates.clean_for, Duration::from_mins(10));
+    assert_eq!(migration.application.acknowledge_timeout, Duration::from_mins(5));
+    assert_eq!(migration.application.keys, ModeKeys::default());
+    assert_eq!(migration.worker.service_account, None);
+}
+
+/// Each row: a field, a value that cannot be honoured, and what the refusal has to name.
+#[test]
+fn what_cannot_be_honoured_is_refused_by_name() {
+    let rows = [
+        ("strategy", json!("Capture"), "spec.strategy: Capture is not supported"),
+        ("source/engine", json!("SQLite"), "spec.source.engine: SQLite"),
+        ("source/existingRows", json!("Adopt"), "spec.source.existingRows"),
+        (
+            "source/shards/1",
+            json!({"name": "b", "urlSecretRef": {"name": "b"}}),
+            "spec.source.shards: a side of 2",
+        ),
+        ("tables", json!([]), "spec.tables: names no table"),
+        (
+            "tables/1",
+            json!({"name": "orders", "version": "v"}),
+            "name \"orders\" stands there twice",
+        ),
+        (
+            "tables/0/name",
+            json!("_datamigration_control"),
+            "belong to datamigration itself",
+        ),
+        ("tables/0/key", json!(["id", "id"]), "column \"id\" stands there twice"),
+        (
+            "tables/0/shardBy",
+            json!({"columns": ["a"], "function": "Hash"}),
+            "spec.tables[0].shardBy",
+        ),
+        (
+            "tables/0/columns",
+            json!([{"target": "a", "expression": "b"}]),
+            "columns[0].expression",
+        ),
+        ("tables/0/columns", json!([{"source": "a"}]), "says neither"),
+        (
+            "tables/0/columns",
+            json!([{"source": "updated_at", "drop": true}]),
+            "cannot be dropped",
+        ),
+        (
+            "tables/0/compare",
+            json!({"tolerance": {"score": -1.0}}),
+            "tolerance.score",
+        ),
+        (
+            "application/acknowledge/selector",
+            json!({}),
+            "acknowledge.selector: is empty",
+        ),
+        (
+            "application/acknowledge/by",
+            json!("Rollout"),
+            "acknowledge.by: Rollout",
+        ),
+        (
+            "application/acknowledge/by",
+            json!("Delay"),
+            "acknowledge.delay: is missing",
+        ),
+        ("application/acknowledge/delay", json!("5s"), "by: Delay only"),
+        (
+            "application/acknowledge/timeout",
+            json!("5 minutes"),
+            "is not a duration",
+        ),
+        (
+            "application/configMapRef/keys",
+            json!({"epoch": "write-mode"}),
+            "stands there twice",
+        ),
+        ("copy", json!({"pods": 4}), "spec.copy.pods"),
+        ("copy", json!({"createTables": true}), "spec.copy.createTables"),
+        (
+            "copy",
+            json!({"secondaryIndexes": "After"}),
+            "spec.copy.secondaryIndexes",
+        ),
+        (
+            "copy",
+            json!({"pauseWhen": {"threadsRunning": 4}}),
+            "spec.copy.pauseWhen",
+        ),
+        ("copy", json!({"window": "0 1 * * * +4h"}), "spec.copy.window"),
+        ("verify", json!({"full": "0 2 * * *"}), "spec.verify.full"),
+        ("verify", json!({"repair": "Manual"}), "spec.verify.repair"),
+        ("rollback", json!("Immediate"), "spec.rollback"),
+        ("phase", json!("Archived"), "spec.archive: is needed"),
+        (
+            "archive",
+            json!({"destination": {"url": "file:///a"}}),
+            "volumeClaimRef: is missing",
+        ),
+        ("archive", json!({"destination": {"url": "http://a"}}), "neither s3://"),
+    ];
+    for (path, value, expected) in rows {
+        let found = refused(path, value);
+        assert!(found.contains(expected), "{path}: expected {expected:?} in {found:?}");
+    }
+}
+
+#[test]
+fn all_findings_are_told_at_once() {
+    let raw = with(&[("strategy", json!("Offline")), ("copy", json!({"pods": 2}))]);
+    assert_eq!(validate(&raw).unwrap_err().len(), 2);
+}
+
+#[test]
+fn durations() {
+    assert_eq!(parse_duration("1h30m"), Some(Duration::from_mins(90)));
+    assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
+    assert_eq!(parse_duration("7d"), Some(Duration::from_hours(168)));
+    for wrong in ["", "5", "m", "5 m", "-5m", "5x", "99999999999999999999d"] {
+        assert_eq!(parse_duration(wrong), None, "{wrong}");
+    }
+}

@@ -1,0 +1,116 @@
+//! How hard and how long: copy, verify, gates, worker pods.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use super::findings::Findings;
+use crate::api::migration::{CopySettings, Gates, VerifySettings, Worker};
+use crate::api::tuning::{CopySpec, GatesSpec, RepairPolicy, SecondaryIndexes, VerifySpec, WorkerSpec};
+
+pub(super) fn copy(found: &mut Findings, raw: CopySpec) -> CopySettings {
+    let CopySpec {
+        parallelism,
+        pods,
+        create_tables,
+        secondary_indexes,
+        rate_limit,
+        pause_when,
+        window,
+    } = raw;
+    if pods.is_some_and(|pods| pods != 1) {
+        found.not_yet("spec.copy.pods", "more than one pod", "use copy.parallelism");
+    }
+    if create_tables == Some(true) {
+        found.not_yet("spec.copy.createTables", "true", "create the target's tables yourself");
+    }
+    if secondary_indexes == Some(SecondaryIndexes::After) {
+        found.not_yet("spec.copy.secondaryIndexes", "After", "use Before");
+    }
+    if pause_when.is_some() {
+        found.not_yet("spec.copy.pauseWhen", "a measure of load", "use copy.rateLimit");
+    }
+    if window.is_some() {
+        found.not_yet("spec.copy.window", "a time window", "use spec.suspend");
+    }
+    let parallelism = parallelism.unwrap_or(4);
+    if !(1..=64).contains(&parallelism) {
+        found.add(
+            "spec.copy.parallelism",
+            format!("{parallelism} is not between 1 and 64"),
+        );
+    }
+    let rows_per_second = rate_limit.and_then(|limit| limit.rows_per_second);
+    if rows_per_second == Some(0) {
+        found.add(
+            "spec.copy.rateLimit.rowsPerSecond",
+            "0 would never end; use spec.suspend to stop",
+        );
+    }
+    CopySettings {
+        parallelism,
+        rows_per_second,
+    }
+}
+
+pub(super) fn verify(found: &mut Findings, raw: VerifySpec) -> VerifySettings {
+    let VerifySpec {
+        lag,
+        interval,
+        full,
+        repair,
+        max_deletes,
+    } = raw;
+    if full.is_some() {
+        found.not_yet(
+            "spec.verify.full",
+            "a schedule",
+            "remove it; a full verify runs wherever a gate needs one",
+        );
+    }
+    let repair = repair.unwrap_or_default();
+    if repair == RepairPolicy::Manual {
+        found.not_yet("spec.verify.repair", "Manual", "use Automatic");
+    }
+    VerifySettings {
+        lag: found.duration("spec.verify.lag", lag.as_ref(), Duration::from_mins(1)),
+        interval: found.duration("spec.verify.interval", interval.as_ref(), Duration::from_secs(30)),
+        repair,
+        max_deletes: max_deletes.unwrap_or(1000),
+    }
+}
+
+pub(super) fn gates(found: &mut Findings, raw: &GatesSpec) -> Gates {
+    let gates = Gates {
+        clean_for: found.duration("spec.gates.cleanFor", raw.clean_for.as_ref(), Duration::from_mins(10)),
+        strict_for: found.duration("spec.gates.strictFor", raw.strict_for.as_ref(), Duration::from_mins(5)),
+    };
+    if gates.strict_for.is_zero() {
+        found.add(
+            "spec.gates.strictFor",
+            "0 leaves no time to change the base; 5m is usual",
+        );
+    }
+    gates
+}
+
+pub(super) fn worker(raw: WorkerSpec) -> Worker {
+    let quantity = |pairs: &[(&str, &str)]| {
+        Some(
+            pairs
+                .iter()
+                .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())))
+                .collect(),
+        )
+    };
+    Worker {
+        service_account: raw.service_account_name,
+        resources: raw.resources.unwrap_or_else(|| ResourceRequirements {
+            requests: quantity(&[("cpu", "50m"), ("memory", "64Mi")]),
+            limits: quantity(&[("memory", "512Mi")]),
+            ..ResourceRequirements::default()
+        }),
+        host_aliases: raw.host_aliases.unwrap_or_default(),
+    }
+}
