@@ -22,7 +22,7 @@ help: ## this list
 checkout:
 	@mkdir -p "$(CARGO_TARGET_DIR)"; \
 	if [[ $$(cat "$(CARGO_TARGET_DIR)/checkout" 2>/dev/null) != "$$PWD" ]]; then \
-	  cargo clean --quiet --package datamigration --package shop && echo "$$PWD" > "$(CARGO_TARGET_DIR)/checkout"; \
+	  cargo clean --quiet --target $(HOST) --package datamigration --package shop && echo "$$PWD" > "$(CARGO_TARGET_DIR)/checkout"; \
 	fi
 
 # With the tests, although they are not needed here: without them cargo chooses other features for the dependencies, and
