@@ -3,7 +3,7 @@
 
 use super::{
     ControlError,
-    sql::{int, now, optional_text, placeholders, text, time_text},
+    sql::{int, key, now, optional_text, placeholders, text, time_text},
 };
 use crate::{
     rows::{Key, Value},
@@ -39,15 +39,6 @@ pub struct DeadLetter {
     pub key: Key,
     pub reason: String,
     pub attempts: i64,
-}
-
-fn key(row: &[Value], at: usize, table: &'static str) -> Result<Key, ControlError> {
-    let json = text(row, at, table)?;
-    Key::from_json(&json).map_err(|_| ControlError::Damaged {
-        table,
-        expected: "a key as a JSON array",
-        found: json,
-    })
 }
 
 /// Queues keys of a table (by its SOURCE name) in the caller's transaction.

@@ -4,11 +4,13 @@
 //! Used by workers and by the dual-write library alike, always on a [`Tx`] of the caller, so that every row written here
 //! commits or vanishes with the rows it speaks of. All times are the database's own clock, UTC, six digits.
 
+pub mod chunks;
 mod control_row;
 mod ddl;
 mod error;
 mod instances;
 mod keys;
+pub mod rejects;
 mod sql;
 mod watermark;
 

@@ -2,9 +2,10 @@
 
 use super::ControlError;
 use crate::{
-    rows::Value,
+    rows::{Key, Value},
     store::{Engine, Tx},
 };
+use std::time::Duration;
 
 /// The key of the advisory lock that stands for a PostgreSQL database's control rows. Row locks would do, but a shared
 /// row lock under load held a raise up for seconds; the advisory lock's queue is fair.
@@ -15,6 +16,15 @@ pub fn now(engine: Engine) -> &'static str {
     match engine {
         Engine::MySql => "UTC_TIMESTAMP(6)",
         Engine::Postgres => "(clock_timestamp() AT TIME ZONE 'UTC')",
+    }
+}
+
+/// The database's own clock plus a duration, as an expression of the control tables' time columns.
+pub fn later(engine: Engine, wait: Duration) -> String {
+    let micros = wait.as_micros();
+    match engine {
+        Engine::MySql => format!("({} + INTERVAL {micros} MICROSECOND)", now(engine)),
+        Engine::Postgres => format!("({} + INTERVAL '{micros} microseconds')", now(engine)),
     }
 }
 
@@ -85,6 +95,25 @@ pub fn optional_text(row: &[Value], at: usize, table: &'static str) -> Result<Op
         Some(Value::Null) => Ok(None),
         _ => text(row, at, table).map(Some),
     }
+}
+
+/// A row's key, as [`Key::to_json`] spells it.
+pub fn key(row: &[Value], at: usize, table: &'static str) -> Result<Key, ControlError> {
+    parse_key(&text(row, at, table)?, table)
+}
+
+pub fn optional_key(row: &[Value], at: usize, table: &'static str) -> Result<Option<Key>, ControlError> {
+    optional_text(row, at, table)?
+        .map(|json| parse_key(&json, table))
+        .transpose()
+}
+
+fn parse_key(json: &str, table: &'static str) -> Result<Key, ControlError> {
+    Key::from_json(json).map_err(|_| ControlError::Damaged {
+        table,
+        expected: "a key as a JSON array",
+        found: json.to_owned(),
+    })
 }
 
 /// `(?, ?, …)`, `n` times.

@@ -1,14 +1,14 @@
 //! Copies one table from base to follower: key ranges claimed in the follower, batches read without locks and put
 //! guarded, each batch's progress in the same transaction as its rows. What cannot be put is set aside with its reason.
 
-use super::chunks::{Chunk, ChunkSet, Claim, Totals};
 use super::context::TaskContext;
 use super::error::WorkError;
 use super::pace::{BatchSize, RowRate, Waits};
-use super::rejects::{self, Reject};
 use super::work::{Work, short};
+use crate::control::chunks::{Chunk, ChunkSet, Claim, Totals};
+use crate::control::rejects::{self, Reject};
 use crate::rows::{Key, Row};
-use crate::store::{StoreError, TxOptions};
+use crate::store::{StoreError, Tx, TxOptions};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::time::{Duration, Instant};
@@ -255,7 +255,7 @@ impl Copy {
                 async || {
                     let mut tx = self.work.begin_follower(short(ROW_MOST)).await?;
                     rejects::add(&mut tx, &self.chunks, &key, &reason).await?;
-                    self.chunks.advance(&mut tx, chunk, Some(&key), 1, false, owner).await?;
+                    self.advance(&mut tx, chunk, Some(&key), 1, false, owner).await?;
                     Ok(tx.commit().await?)
                 },
             )
@@ -403,8 +403,7 @@ impl Copy {
             }
         }
         let to: Option<Key> = rows.last().map(key_of);
-        self.chunks
-            .advance(&mut tx, chunk, to.as_ref(), rows.len() as i64, last, owner)
+        self.advance(&mut tx, chunk, to.as_ref(), rows.len() as i64, last, owner)
             .await?;
         tx.commit().await?;
         Ok((!last).then(|| Chunk {
@@ -413,6 +412,25 @@ impl Copy {
             upper: chunk.upper.clone(),
             rows: chunk.rows + rows.len() as i64,
         }))
+    }
+
+    /// Progress, in the transaction that holds the rows.
+    async fn advance(
+        &self,
+        tx: &mut Tx,
+        chunk: &Chunk,
+        to: Option<&Key>,
+        rows: i64,
+        done: bool,
+        owner: &str,
+    ) -> Result<(), WorkError> {
+        if self.chunks.advance(tx, chunk, to, rows, done, owner).await? {
+            return Ok(());
+        }
+        Err(WorkError::ClaimLost(format!(
+            "chunk {} of table {} is no longer claimed by {owner} at the recorded progress; another worker goes on with it",
+            chunk.number, self.chunks.table
+        )))
     }
 
     /// What the follower has recorded of a chunk, after an outcome that nobody was told.

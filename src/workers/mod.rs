@@ -2,7 +2,6 @@
 //! result, answer with an exit code that the Job understands.
 
 mod archive;
-mod chunks;
 mod clock;
 mod connect;
 mod context;
@@ -15,7 +14,6 @@ mod pace;
 mod preflight;
 mod raise;
 mod references;
-mod rejects;
 mod repair;
 mod sequences;
 mod verify_full;

@@ -1,10 +1,12 @@
 //! Rows that the follower refuses, set aside by key and with the reason, in the transaction that moves past them.
 
+use super::ControlError;
 use super::chunks::ChunkSet;
-use super::error::WorkError;
-use crate::control::now;
+use super::sql::{int, key, now};
 use crate::rows::{Key, Value};
 use crate::store::Tx;
+
+pub(super) const REJECTS: &str = "_datamigration_rejects";
 
 /// One row set aside.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,11 +18,11 @@ pub struct Reject {
 }
 
 /// Sets a row aside.
-pub async fn add(tx: &mut Tx, set: &ChunkSet, key: &Key, reason: &str) -> Result<(), WorkError> {
+pub async fn add(tx: &mut Tx, set: &ChunkSet, key: &Key, reason: &str) -> Result<(), ControlError> {
     let now = now(tx.engine());
     tx.execute(
         &format!(
-            "INSERT INTO _datamigration_rejects (migration, uid, table_name, round, row_key, reason, rejected_at) \
+            "INSERT INTO {REJECTS} (migration, uid, table_name, round, row_key, reason, rejected_at) \
              VALUES (?, ?, ?, ?, ?, ?, {now})"
         ),
         &[
@@ -37,11 +39,11 @@ pub async fn add(tx: &mut Tx, set: &ChunkSet, key: &Key, reason: &str) -> Result
 }
 
 /// The next rows set aside after one of them.
-pub async fn after(tx: &mut Tx, set: &ChunkSet, id: i64, limit: u32) -> Result<Vec<Reject>, WorkError> {
+pub async fn after(tx: &mut Tx, set: &ChunkSet, id: i64, limit: u32) -> Result<Vec<Reject>, ControlError> {
     let found = tx
         .query(
             &format!(
-                "SELECT id, row_key FROM _datamigration_rejects WHERE migration = ? AND table_name = ? AND round = ? \
+                "SELECT id, row_key FROM {REJECTS} WHERE migration = ? AND table_name = ? AND round = ? \
                  AND id > ? ORDER BY id LIMIT {limit}"
             ),
             &[
@@ -54,26 +56,18 @@ pub async fn after(tx: &mut Tx, set: &ChunkSet, id: i64, limit: u32) -> Result<V
         .await?;
     found
         .iter()
-        .map(|row| match (row.first(), row.get(1)) {
-            (Some(Value::Int(id)), Some(Value::Text(json))) => {
-                let key = Key::from_json(json).map_err(|error| damaged(&error.to_string()))?;
-                Ok(Reject { id: *id, key })
-            }
-            _ => Err(damaged(&format!("{row:?}"))),
+        .map(|row| {
+            Ok(Reject {
+                id: int(row, 0, REJECTS)?,
+                key: key(row, 1, REJECTS)?,
+            })
         })
         .collect()
 }
 
 /// The row is in its place after all.
-pub async fn remove(tx: &mut Tx, id: i64) -> Result<(), WorkError> {
-    tx.execute("DELETE FROM _datamigration_rejects WHERE id = ?", &[Value::Int(id)])
+pub async fn remove(tx: &mut Tx, id: i64) -> Result<(), ControlError> {
+    tx.execute(&format!("DELETE FROM {REJECTS} WHERE id = ?"), &[Value::Int(id)])
         .await?;
     Ok(())
-}
-
-fn damaged(found: &str) -> WorkError {
-    WorkError::permanent(
-        "ControlTableDamaged",
-        format!("_datamigration_rejects holds what datamigration did not write ({found}); correct or remove that row"),
-    )
 }
