@@ -1,10 +1,11 @@
 //! Rows put on one side without the library.
 
 use datamigration::rows::{Row, Value};
-use datamigration::store::{TableMapping, TablePair, TxOptions};
+use datamigration::store::{TablePair, TxOptions};
 
 use crate::pair::{Pair, open};
 use crate::support::Kind::{self, MariaDb, Postgres};
+use crate::support::journal;
 
 pub const PAIRS: [(Kind, Kind); 4] = [
     (MariaDb, Postgres),
@@ -14,16 +15,7 @@ pub const PAIRS: [(Kind, Kind); 4] = [
 ];
 
 pub async fn orders_pair(pair: &Pair) -> TablePair {
-    let mapping = TableMapping {
-        source: "orders".into(),
-        target: "orders".into(),
-        key: vec!["id".into()],
-        version: "updated_at".into(),
-        ..TableMapping::default()
-    };
-    let source = open(&pair.source).table("orders").await.unwrap().unwrap();
-    let target = open(&pair.target).table("orders").await.unwrap().unwrap();
-    TablePair::new(source, target, &mapping).unwrap()
+    journal::orders_pair(&pair.source, &pair.target).await
 }
 
 /// A row of the orders table as the pair maps it.

@@ -1,34 +1,22 @@
 //! Two databases with an orders table and control tables, instances of the library on them, and the operator's part of
 //! a flip done by hand.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use datamigration::control::{self, Archived, Control};
+use datamigration::control;
 use datamigration::dualwrite::{ApplyError, Builder, DualWrite, Identity, Session, TableDefinition, WriteError};
 use datamigration::rows::{Key, Value};
-use datamigration::store::{ConnectConfig, Database, Engine, TlsMode, TxOptions};
+use datamigration::store::{Engine, TxOptions};
 use futures::FutureExt;
 
+use crate::support::journal::{self, UID};
+pub use crate::support::journal::{MIGRATION, close_epoch_on, config, open};
 use crate::support::{Kind, Mount, TestDatabase, servers};
-
-pub const MIGRATION: &str = "shop/orders";
 
 pub struct Pair {
     pub source: TestDatabase,
     pub target: TestDatabase,
     pub mount: Mount,
-}
-
-pub fn config(url: &str, ca: PathBuf, label: &str) -> ConnectConfig {
-    ConnectConfig {
-        url: url.into(),
-        tls: TlsMode::VerifyFull,
-        ca: Some(ca),
-        max_connections: 24,
-        label: label.to_owned(),
-        application: "test".to_owned(),
-    }
 }
 
 pub fn key(id: i64) -> Key {
@@ -80,9 +68,7 @@ impl Pair {
             control::create(&mut tx).await.unwrap();
             tx.commit().await.unwrap();
             let mut tx = open(side).begin(TxOptions::default()).await.unwrap();
-            control::claim_tables(&mut tx, MIGRATION, "uid-1", tables)
-                .await
-                .unwrap();
+            control::claim_tables(&mut tx, MIGRATION, UID, tables).await.unwrap();
             tx.commit().await.unwrap();
         }
     }
@@ -95,25 +81,7 @@ impl Pair {
     }
 
     pub async fn raise(&self, mode: &str, secondary: &str, epoch: i64) {
-        for side in self.sides() {
-            let mut tx = open(side).begin(TxOptions::default()).await.unwrap();
-            let wanted = Control {
-                migration: MIGRATION.into(),
-                uid: "uid-1".into(),
-                epoch,
-                min_epoch: 0,
-                mode: mode.into(),
-                secondary: secondary.into(),
-                round: 1,
-                base_since: 1,
-                acked_at: None,
-                fenced: false,
-                archived: Archived::No,
-                intent: None,
-            };
-            control::raise(&mut tx, &wanted).await.unwrap();
-            tx.commit().await.unwrap();
-        }
+        journal::raise(self.sides(), mode, secondary, epoch).await;
     }
 
     /// `min_epoch` on both sides.
@@ -172,18 +140,6 @@ impl Pair {
             .find(|seen| seen.instance.pod == name)
             .map(|seen| seen.instance.epoch)
     }
-}
-
-pub async fn close_epoch_on(side: &TestDatabase, epoch: i64) {
-    let mut tx = open(side).begin(TxOptions::default()).await.unwrap();
-    control::acknowledge_epoch(&mut tx, MIGRATION, epoch, "2030-01-01 00:00:00.000000")
-        .await
-        .unwrap();
-    tx.commit().await.unwrap();
-}
-
-pub fn open(side: &TestDatabase) -> Database {
-    Database::lazy(&config(&side.url, side.ca.clone(), side.kind.word())).unwrap()
 }
 
 pub async fn rows(side: &TestDatabase) -> Vec<String> {

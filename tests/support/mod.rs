@@ -5,6 +5,7 @@
 #![allow(clippy::zombie_processes)]
 
 mod database;
+pub mod journal;
 mod mount;
 mod servers;
 

@@ -10,19 +10,19 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use datamigration::control::{self, Archived, Control};
+use datamigration::control;
 use datamigration::rows::{Key, Value};
-use datamigration::store::{ConnectConfig, Database, Lock, TableMapping, TablePair, TlsMode, TxOptions};
+use datamigration::store::{Lock, TxOptions};
 use datamigration::words::{Direction, Mode, SecondaryWrites};
 use shop::audit::{Report, audit};
 use shop::load::{self, Options};
 use shop::record::Record;
 use shop::table;
+use support::journal::{self, MIGRATION, UID, open, orders_pair};
 use support::{Mount, TestDatabase, eventually, servers};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-const MIGRATION: &str = "shop/orders";
 const SEEDED: i64 = 2_000;
 const SOON: Duration = Duration::from_secs(90);
 
@@ -40,18 +40,6 @@ struct Shop {
     target: TestDatabase,
     replicas: Vec<Replica>,
     folder: tempfile::TempDir,
-}
-
-fn open(side: &TestDatabase) -> Database {
-    Database::lazy(&ConnectConfig {
-        url: side.url.as_str().into(),
-        tls: TlsMode::VerifyFull,
-        ca: Some(side.ca.clone()),
-        max_connections: 4,
-        label: side.kind.word().to_owned(),
-        application: "operator".to_owned(),
-    })
-    .unwrap()
 }
 
 fn free_port() -> u16 {
@@ -73,7 +61,7 @@ impl Shop {
             control::create(&mut tx).await.unwrap();
             tx.commit().await.unwrap();
             let mut tx = database.begin(TxOptions::default()).await.unwrap();
-            control::claim_tables(&mut tx, MIGRATION, "uid", &["orders"])
+            control::claim_tables(&mut tx, MIGRATION, UID, &["orders"])
                 .await
                 .unwrap();
             tx.commit().await.unwrap();
@@ -122,35 +110,12 @@ impl Shop {
     }
 
     async fn raise(&self, mode: Mode, secondary: SecondaryWrites, epoch: i64) {
-        for side in self.sides() {
-            let mut tx = open(side).begin(TxOptions::default()).await.unwrap();
-            let wanted = Control {
-                migration: MIGRATION.into(),
-                uid: "uid".into(),
-                epoch,
-                min_epoch: 0,
-                mode: mode.to_string(),
-                secondary: secondary.to_string(),
-                round: 1,
-                base_since: 1,
-                acked_at: None,
-                fenced: false,
-                archived: Archived::No,
-                intent: None,
-            };
-            control::raise(&mut tx, &wanted).await.unwrap();
-            tx.commit().await.unwrap();
-        }
+        journal::raise(self.sides(), mode.as_str(), secondary.as_str(), epoch).await;
     }
 
     async fn close(&self, epoch: i64) {
         for side in self.sides() {
-            let mut tx = open(side).begin(TxOptions::default()).await.unwrap();
-            let now = tx.clock().await.unwrap();
-            control::acknowledge_epoch(&mut tx, MIGRATION, epoch, &now)
-                .await
-                .unwrap();
-            tx.commit().await.unwrap();
+            journal::close_epoch_on(side, epoch).await;
         }
     }
 
@@ -197,24 +162,10 @@ impl Shop {
             .await;
     }
 
-    /// How a row of the orders lies on both sides.
-    async fn shape(&self) -> TablePair {
-        let mapping = TableMapping {
-            source: "orders".into(),
-            target: "orders".into(),
-            key: vec!["id".into()],
-            version: "updated_at".into(),
-            ..TableMapping::default()
-        };
-        let source = open(&self.source).table("orders").await.unwrap().unwrap();
-        let target = open(&self.target).table("orders").await.unwrap().unwrap();
-        TablePair::new(source, target, &mapping).unwrap()
-    }
-
     /// Settles the keys in both sides' queues from the base, under both locks, until there are none: what the
     /// incremental verify does.
     async fn drain(&self, direction: Direction) {
-        let shape = self.shape().await;
+        let shape = orders_pair(&self.source, &self.target).await;
         let (base, follower) = match direction {
             Direction::Forward => (open(&self.source), open(&self.target)),
             Direction::Reverse => (open(&self.target), open(&self.source)),
@@ -254,7 +205,7 @@ impl Shop {
 
     /// Somebody else's long transactions on the target: they lock every other order for longer than a second write waits.
     async fn disturb(&self) {
-        let shape = self.shape().await;
+        let shape = orders_pair(&self.source, &self.target).await;
         let database = open(&self.target);
         let orders: Vec<Key> = (1..=SEEDED).step_by(2).map(|id| Key(vec![Value::Int(id)])).collect();
         loop {
