@@ -14,6 +14,9 @@ pub mod decide;
 pub mod dualwrite;
 #[cfg(feature = "operator")]
 pub mod lease;
+/// The same workers from a shell: no cluster, a manifest in a file, a progress bar, an exit code.
+#[cfg(feature = "operator")]
+pub mod local;
 #[cfg(feature = "operator")]
 pub mod observe;
 #[cfg(feature = "operator")]

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use datamigration::api::{DataMigration, MigrationTask};
 use datamigration::controller::{self, Options};
+use datamigration::local;
 use datamigration::platform::job::WorkerImage;
 
 /// Moves live tables from one database to another under an application's traffic.
@@ -52,6 +53,16 @@ enum Command {
         #[arg(long)]
         task: String,
     },
+    /// Copies the tables of a manifest from a shell, without a cluster.
+    ///
+    /// Exit codes: 0 every row is copied; 1 some rows could not be carried (they are in _datamigration_rejects); 2 arguments
+    /// or manifest are wrong; 3 the run did not come to its end. An interrupted copy goes on where it was.
+    Copy(local::CopyArguments),
+    /// Compares the tables of a manifest from a shell, without a cluster.
+    ///
+    /// Exit codes: 0 equal (with --repair: made equal); 1 differences are left; 2 arguments or manifest are wrong; 3 the run
+    /// did not come to its end, so that nothing is said about equality.
+    Verify(local::VerifyArguments),
     /// Prints docs/reference.md: every field and condition.
     Reference,
     /// Prints the CustomResourceDefinitions as YAML.
@@ -88,6 +99,8 @@ fn main() -> ExitCode {
             lease_namespace,
         }),
         Command::Worker { namespace, task } => worker(&namespace, &task),
+        Command::Copy(arguments) => from_shell(local::copy(&arguments)),
+        Command::Verify(arguments) => from_shell(local::compare(&arguments)),
         Command::Reference => {
             print!("{}", datamigration::reference::markdown());
             ExitCode::SUCCESS
@@ -96,9 +109,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn log() {
+fn log(usual: &str) {
     // The controller's own spans repeat what our lines say.
-    let wanted = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
+    let wanted = std::env::var("RUST_LOG").unwrap_or_else(|_| usual.to_owned());
     let filter = tracing_subscriber::EnvFilter::new(format!("kube_runtime=warn,{wanted}"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -113,15 +126,24 @@ fn runtime() -> Option<tokio::runtime::Runtime> {
 }
 
 fn worker(namespace: &str, task: &str) -> ExitCode {
-    log();
+    log("info");
     let Some(runtime) = runtime() else {
         return ExitCode::FAILURE;
     };
     ExitCode::from(runtime.block_on(Box::pin(datamigration::workers::run(namespace, task))) as u8)
 }
 
+/// A person reads along: warnings are enough beside the progress.
+fn from_shell(run: impl Future<Output = local::Exit>) -> ExitCode {
+    log("warn");
+    let Some(runtime) = runtime() else {
+        return ExitCode::from(local::Exit::Unfinished as u8);
+    };
+    ExitCode::from(runtime.block_on(Box::pin(run)) as u8)
+}
+
 fn operator(options: Options) -> ExitCode {
-    log();
+    log("info");
     let Some(runtime) = runtime() else {
         return ExitCode::FAILURE;
     };

@@ -20,6 +20,10 @@ pub fn markdown() -> String {
     for condition in ConditionType::ALL {
         let _ = writeln!(page, "| `{condition}` | {} |", condition.meaning());
     }
+    page.push_str("\n## Command line\n\nExit codes: [how-to](how-to.md#from-a-shell).\n");
+    for help in crate::local::help() {
+        let _ = write!(page, "\n```text\n{}\n```\n", help.trim_end());
+    }
     resource(&mut page, &DataMigration::crd());
     resource(&mut page, &MigrationTask::crd());
     page

@@ -10,6 +10,7 @@ mod ddl;
 mod error;
 mod instances;
 mod keys;
+mod local;
 pub mod rejects;
 mod sql;
 mod watermark;
@@ -25,5 +26,6 @@ pub use keys::{
     DeadLetter, Deleted, Queued, attempt_failed, bury, dequeue, enqueue, forget_deletes, queue_depth, queued,
     record_deletes, recorded_deletes,
 };
+pub use local::forget_finished_copy;
 pub use sql::{clock, now, parse_clock};
 pub use watermark::{advance as advance_watermark, read as watermark};

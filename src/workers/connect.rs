@@ -56,18 +56,7 @@ pub async fn connect(
             side,
             &format!("the URL of shard {}", shard.name),
         )?;
-        let config = ConnectConfig {
-            url: SecretUrl::new(url),
-            tls: match spec.tls_mode {
-                TlsModeName::VerifyFull => TlsMode::VerifyFull,
-                TlsModeName::VerifyCA => TlsMode::VerifyCa,
-                TlsModeName::Disabled => TlsMode::Disabled,
-            },
-            ca: ca.clone(),
-            max_connections: connections,
-            label: format!("{}/{}", side.as_str(), shard.name),
-            application: "datamigration".to_owned(),
-        };
+        let config = shard_config(migration, side, shard, SecretUrl::new(url), ca.clone(), connections);
         let database = match contact {
             Contact::Now => Database::connect(&config).await?,
             Contact::Later => Database::lazy(&config)?,
@@ -78,6 +67,39 @@ pub async fn connect(
         });
     }
     Ok(shards)
+}
+
+/// How a shard is connected, as the manifest says.
+pub fn shard_config(
+    migration: &Migration,
+    side: Side,
+    shard: &crate::api::migration::Shard,
+    url: SecretUrl,
+    ca: Option<PathBuf>,
+    connections: u32,
+) -> ConnectConfig {
+    ConnectConfig {
+        url,
+        tls: match migration.side(side).tls_mode {
+            TlsModeName::VerifyFull => TlsMode::VerifyFull,
+            TlsModeName::VerifyCA => TlsMode::VerifyCa,
+            TlsModeName::Disabled => TlsMode::Disabled,
+        },
+        ca,
+        max_connections: connections,
+        label: format!("{}/{}", side.as_str(), shard.name),
+        application: "datamigration".to_owned(),
+    }
+}
+
+/// Connects every shard of a side now, its Secrets laid out as a worker's are mounted.
+pub async fn connect_shards(
+    migration: &Migration,
+    side: Side,
+    secrets: &Path,
+    connections: u32,
+) -> Result<Vec<Shard>, WorkError> {
+    connect(migration, side, secrets, connections, Contact::Now).await
 }
 
 fn read(path: &Path, secret: &SecretKey, namespace: &str, side: Side, what: &str) -> Result<String, WorkError> {

@@ -9,21 +9,21 @@ mod copy;
 mod error;
 mod fence;
 mod kubernetes;
-mod lists;
 mod pace;
 mod preflight;
 mod raise;
 mod references;
-mod repair;
 mod sequences;
-mod verify_full;
-mod verify_incremental;
+mod verify;
 mod watch;
 mod work;
 
 pub use connect::{SECRETS_DIR, SECRETS_DIR_VARIABLE};
+pub(crate) use connect::{connect_shards, shard_config};
 pub use context::{Desired, Reporter, Shard, StatusBoard, TaskContext};
 pub use error::{Exit, WorkError};
+pub use verify::full::run_for as verify;
+pub use verify::{Difference, Differences, Mismatch, Seen};
 
 use self::connect::Contact;
 use crate::api::Migration;
@@ -135,8 +135,8 @@ pub async fn perform(context: &TaskContext) -> Result<(), WorkError> {
         TaskKind::Watch => watch::run(context).await,
         TaskKind::Copy => copy::run(context).await,
         TaskKind::Verify => match context.task.scope {
-            Some(VerifyScope::Full) => verify_full::run(context).await,
-            Some(VerifyScope::Incremental) => verify_incremental::run(context).await,
+            Some(VerifyScope::Full) => verify::full::run(context).await,
+            Some(VerifyScope::Incremental) => verify::incremental::run(context).await,
             None => Err(WorkError::permanent(
                 "InvalidTask",
                 "a Verify task needs spec.scope: Full or Incremental; tasks are written by the operator, leave them to it",
@@ -216,7 +216,8 @@ async fn patiently<T>(
     }
 }
 
-fn stop_on_signal() -> CancellationToken {
+/// Set by SIGTERM and SIGINT.
+pub(crate) fn stop_on_signal() -> CancellationToken {
     use tokio::signal::unix::{SignalKind, signal};
     let stop = CancellationToken::new();
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {

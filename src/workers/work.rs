@@ -8,6 +8,7 @@ use crate::control::{self, Control};
 use crate::rows::{Row, Value};
 use crate::store::{ColumnMapping, Database, TableMapping, TablePair, TableSide, Tx, TxOptions};
 use crate::words::{Direction, Mode, SecondaryWrites, Side};
+use crate::workers::verify::Seen;
 use std::time::Duration;
 
 /// One table of a migration, in one direction.
@@ -17,6 +18,10 @@ pub struct Work {
     pair: TablePair,
     table: Table,
     control: Control,
+    /// Whether the base carries a control row. It must from epoch 1 on.
+    base_controlled: bool,
+    /// Differences are looked at and never changed: no locks, no epoch, nothing is written.
+    looks: bool,
 }
 
 /// What the manifest says of a table, in the store's words.
@@ -88,27 +93,18 @@ impl Work {
     /// Prepares the task's table, and waits until every instance has acknowledged the epoch: before that nothing is
     /// read and nothing is written.
     pub async fn open(context: &TaskContext) -> Result<Self, WorkError> {
-        let name = context.task.table.clone().ok_or_else(|| {
-            WorkError::permanent(
-                "InvalidTask",
-                "a task of this kind needs spec.table; tasks are written by the operator",
-            )
-        })?;
-        let table = context.migration.table(&name).cloned().ok_or_else(|| {
-            WorkError::Stale(format!(
-                "table {name} is no longer in the manifest; its task has nothing to do"
-            ))
-        })?;
-        let pair = context.retry(async || pair(context, &table).await).await?;
-        let base = only(context.shards(context.task.direction.base()), "base")?
-            .database
-            .clone();
-        let control = context
+        let (table, pair) = prepared(context).await?;
+        let (base, follower) = ends(context)?;
+        let (control, base_controlled) = context
             .retry(async || {
-                let mut tx = base.begin(TxOptions::read_only()).await?;
-                let row = control::journal(&mut tx, &context.migration.id()).await?;
-                tx.rollback().await;
-                acknowledged(context, row)
+                let row = journal(&base, context).await?;
+                let base_controlled = row.is_some();
+                // Epoch 0 owes the base nothing: a local run writes its row where it writes rows.
+                let row = match row {
+                    None if context.task.epoch == 0 => journal(&follower, context).await?,
+                    row => row,
+                };
+                Ok((acknowledged(context, row)?, base_controlled))
             })
             .await?;
         Ok(Self {
@@ -116,7 +112,41 @@ impl Work {
             pair,
             table,
             control,
+            base_controlled,
+            looks: false,
         })
+    }
+
+    /// Prepares the task's table to be compared and left as it is, whether or not the databases know the migration.
+    pub async fn look(context: &TaskContext) -> Result<Self, WorkError> {
+        let (table, pair) = prepared(context).await?;
+        ends(context)?;
+        Ok(Self {
+            ctx: context.clone(),
+            pair,
+            table,
+            control: Control {
+                migration: context.migration.id(),
+                uid: context.migration.uid.clone(),
+                epoch: context.task.epoch,
+                min_epoch: context.task.epoch,
+                mode: Mode::SrcOnly.as_str().to_owned(),
+                secondary: SecondaryWrites::Lenient.as_str().to_owned(),
+                round: context.task.round,
+                base_since: 0,
+                acked_at: None,
+                fenced: false,
+                archived: control::Archived::No,
+                intent: None,
+            },
+            base_controlled: false,
+            looks: true,
+        })
+    }
+
+    /// Whether this work may only look.
+    pub fn only_looks(&self) -> bool {
+        self.looks
     }
 
     fn direction(&self) -> Direction {
@@ -187,6 +217,24 @@ impl Work {
         }
     }
 
+    /// What a report says of both rows.
+    pub fn seen(&self, base: Option<&Row>, follower: Option<&Row>) -> Seen {
+        let version = |row: &Row| self.version(row).map(str::to_owned);
+        let columns = match (base, follower) {
+            (Some(row), Some(held)) => self.pair.comparison.differing(row, held),
+            _ => Vec::new(),
+        };
+        let names = &self.base_side().columns;
+        Seen {
+            base: base.and_then(version),
+            follower: follower.and_then(version),
+            columns: columns
+                .into_iter()
+                .filter_map(|at| names.get(at).map(|column| column.name.as_str().to_owned()))
+                .collect(),
+        }
+    }
+
     /// The base's clock.
     pub async fn base_clock(&self) -> Result<String, WorkError> {
         self.ctx.retry(async || Ok(self.base().clock().await?)).await
@@ -215,10 +263,57 @@ impl Work {
         Ok(tx)
     }
 
+    /// For locking rows of the base, which is never written.
+    pub async fn begin_base(&self, options: TxOptions) -> Result<Tx, WorkError> {
+        if self.base_controlled {
+            return self.begin_checked(self.base(), options).await;
+        }
+        let statement_timeout = options.statement_timeout.or(Some(LONGEST));
+        Ok(self
+            .base()
+            .begin(TxOptions {
+                statement_timeout,
+                ..options
+            })
+            .await?)
+    }
+
     /// For writing to the follower.
     pub async fn begin_follower(&self, options: TxOptions) -> Result<Tx, WorkError> {
         self.begin_checked(self.follower(), options).await
     }
+}
+
+/// The task's table, as the manifest has it and as both databases do.
+async fn prepared(context: &TaskContext) -> Result<(Table, TablePair), WorkError> {
+    let name = context.task.table.clone().ok_or_else(|| {
+        WorkError::permanent(
+            "InvalidTask",
+            "a task of this kind needs spec.table; tasks are written by the operator",
+        )
+    })?;
+    let table = context.migration.table(&name).cloned().ok_or_else(|| {
+        WorkError::Stale(format!(
+            "table {name} is no longer in the manifest; its task has nothing to do"
+        ))
+    })?;
+    let pair = context.retry(async || pair(context, &table).await).await?;
+    Ok((table, pair))
+}
+
+/// Base and follower, each of one shard.
+fn ends(context: &TaskContext) -> Result<(Database, Database), WorkError> {
+    let direction = context.task.direction;
+    let base = only(context.shards(direction.base()), "base")?;
+    let follower = only(context.shards(direction.follower()), "follower")?;
+    Ok((base.database.clone(), follower.database.clone()))
+}
+
+async fn journal(database: &Database, context: &TaskContext) -> Result<Option<Control>, WorkError> {
+    let mut tx = database.begin(TxOptions::read_only()).await?;
+    let row = control::journal(&mut tx, &context.migration.id()).await?;
+    tx.rollback().await;
+    Ok(row)
 }
 
 /// Whether the work may begin under this control row.

@@ -2,19 +2,19 @@
 //! deletes, and both sides' queues. What differs is settled under both row locks. The watermark moves only past what is
 //! settled, so a restart, a locked row or a held delete never skips anything.
 
-use super::clock;
-use super::context::TaskContext;
-use super::error::WorkError;
 use super::lists::List;
-use super::raise::ALL_TABLES;
-use super::repair::{Mismatch, Permit, Verdict, by_key};
-use super::work::{Work, secondary};
+use super::repair::{Mismatch, Permit, Settled, Verdict, by_key};
 use crate::api::task::VerifyReport;
 use crate::api::tuning::RepairPolicy;
 use crate::control;
 use crate::rows::{Key, Row};
 use crate::store::{Database, Lock, TableSide, TxOptions};
 use crate::words::{SecondaryWrites, Side};
+use crate::workers::clock;
+use crate::workers::context::TaskContext;
+use crate::workers::error::WorkError;
+use crate::workers::raise::ALL_TABLES;
+use crate::workers::work::{Work, secondary};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -120,7 +120,7 @@ impl Incremental {
     }
 
     async fn pass(&mut self) -> Result<(), WorkError> {
-        let began = super::context::now();
+        let began = crate::workers::context::now();
         let mut pass = Pass::default();
         let (now, open) = self.look_at_clock().await?;
         let until = clock::minus(&now, self.work.ctx.migration.verify.lag)?;
@@ -303,7 +303,7 @@ impl Incremental {
                 delete: explained,
                 overwrite_newer,
             };
-            for (key, verdict) in self.work.settle(&keys, permit).await? {
+            for Settled { key, verdict, .. } in self.work.settle(&keys, permit).await? {
                 match verdict {
                     Verdict::Equal => {
                         self.postponed.remove(&key);

@@ -1,10 +1,10 @@
 //! Settling keys: what the two sides hold is read under both row locks, the base's first, as a writer takes them; a key
 //! that differs is made what the base is in the same transactions. What is found here is a verdict, not a suspicion.
 
-use super::error::WorkError;
-use super::work::{LOCK_WAIT, Work, short};
 use crate::rows::{Key, Row};
 use crate::store::{Lock, StoreError, TableSide};
+use crate::workers::error::WorkError;
+use crate::workers::work::{LOCK_WAIT, Work, short};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -42,6 +42,26 @@ pub enum Verdict {
     Refused(String),
 }
 
+/// One key, settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    pub key: Key,
+    pub verdict: Verdict,
+    /// What stood on both sides when the verdict was made.
+    pub seen: Seen,
+}
+
+/// What stood on both sides of a key, as far as a report says it: versions, never contents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The base row's version; `None`: no row.
+    pub base: Option<String>,
+    /// The follower row's version; `None`: no row.
+    pub follower: Option<String>,
+    /// Columns that differed, named as in the base.
+    pub columns: Vec<String>,
+}
+
 /// What a settle may do about a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permit {
@@ -73,7 +93,10 @@ impl Default for Manner {
 
 impl Work {
     /// Settles every key; the answer has one verdict per key.
-    pub async fn settle(&self, keys: &[Key], permit: Permit) -> Result<Vec<(Key, Verdict)>, WorkError> {
+    pub async fn settle(&self, keys: &[Key], permit: Permit) -> Result<Vec<Settled>, WorkError> {
+        if self.only_looks() {
+            return self.look_again(keys, permit).await;
+        }
         let mut sorted: Vec<&Key> = keys.iter().collect();
         sorted.sort_unstable();
         sorted.dedup();
@@ -95,8 +118,7 @@ impl Work {
                 Err(error) if error.is_lock_conflict() || error.is_row_problem() => {
                     // One key must not hold the others back.
                     for key in batch {
-                        let verdict = self.settle_one(&key, permit).await?;
-                        settled.push((key, verdict));
+                        settled.push(self.settle_one(&key, permit).await?);
                     }
                 }
                 Err(error) => return Err(error),
@@ -105,7 +127,7 @@ impl Work {
         Ok(settled)
     }
 
-    async fn settle_replacing(&self, batch: &[Key], permit: Permit) -> Result<Vec<(Key, Verdict)>, WorkError> {
+    async fn settle_replacing(&self, batch: &[Key], permit: Permit) -> Result<Vec<Settled>, WorkError> {
         let manner = Manner {
             replace: true,
             ..Manner::default()
@@ -120,7 +142,7 @@ impl Work {
             Err(error) if error.is_lock_conflict() || error.is_row_problem() => {
                 let mut settled = Vec::with_capacity(batch.len());
                 for key in batch {
-                    settled.push((key.clone(), self.settle_one(key, permit).await?));
+                    settled.push(self.settle_one(key, permit).await?);
                 }
                 Ok(settled)
             }
@@ -128,8 +150,8 @@ impl Work {
         }
     }
 
-    async fn settle_one(&self, key: &Key, permit: Permit) -> Result<Verdict, WorkError> {
-        let mut waits = super::pace::Waits::new(Duration::from_millis(20), Duration::from_secs(1));
+    async fn settle_one(&self, key: &Key, permit: Permit) -> Result<Settled, WorkError> {
+        let mut waits = crate::workers::pace::Waits::new(Duration::from_millis(20), Duration::from_secs(1));
         for attempt in 1..=ATTEMPTS {
             // A server that is slow with everything is given longer by and by.
             let wait = (LOCK_WAIT * attempt / 4).clamp(LOCK_WAIT, LOCK_WAIT * 4);
@@ -141,32 +163,27 @@ impl Work {
                 })
                 .await
             {
-                Ok(verdicts) => {
-                    return Ok(verdicts
+                Ok(settled) => {
+                    return Ok(settled
                         .into_iter()
                         .next()
-                        .map_or(Verdict::Equal, |(_, verdict)| verdict));
+                        .unwrap_or_else(|| Settled::unseen(key, Verdict::Equal)));
                 }
                 Err(error) if error.is_lock_conflict() => {
                     self.ctx.pause(waits.failed(std::time::Instant::now()).0).await?;
                 }
                 Err(error) if error.is_row_problem() => {
                     tracing::warn!(%error, %key, "the row cannot be repaired");
-                    return Ok(Verdict::Refused(error.to_string()));
+                    return Ok(Settled::unseen(key, Verdict::Refused(error.to_string())));
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(Verdict::Locked)
+        Ok(Settled::unseen(key, Verdict::Locked))
     }
 
     /// One pair of transactions. Keys whose base row appeared meanwhile are done again in another.
-    async fn settle_together(
-        &self,
-        keys: &[Key],
-        permit: Permit,
-        manner: Manner,
-    ) -> Result<Vec<(Key, Verdict)>, WorkError> {
+    async fn settle_together(&self, keys: &[Key], permit: Permit, manner: Manner) -> Result<Vec<Settled>, WorkError> {
         let mut open: Vec<Key> = keys.to_vec();
         let mut settled = Vec::with_capacity(keys.len());
         for _ in 0..ATTEMPTS {
@@ -176,7 +193,7 @@ impl Work {
             }
             open = again;
         }
-        settled.extend(open.into_iter().map(|key| (key, Verdict::Locked)));
+        settled.extend(open.iter().map(|key| Settled::unseen(key, Verdict::Locked)));
         Ok(settled)
     }
 
@@ -185,13 +202,13 @@ impl Work {
         keys: &[Key],
         permit: Permit,
         manner: Manner,
-        settled: &mut Vec<(Key, Verdict)>,
+        settled: &mut Vec<Settled>,
     ) -> Result<Vec<Key>, WorkError> {
         let base_side = self.base_side();
         let follower_side = self.follower_side();
         // Both transactions stand before the first row is locked: nobody waits for a follower that cannot be reached.
         let mut follower = self.begin_follower(short(manner.wait)).await?;
-        let mut base = self.begin_checked(self.base(), short(manner.wait)).await?;
+        let mut base = self.begin_base(short(manner.wait)).await?;
         let in_base = by_key(base_side, base.read_keys(base_side, keys, Lock::NoKeyUpdate).await?);
         for key in keys {
             follower.lock_key(follower_side, key).await?;
@@ -230,7 +247,11 @@ impl Work {
                 (Some(row), Some(held)) if !permit.overwrite_newer && self.newer(held, row) => Verdict::FollowerNewer,
                 (Some(row), Some(_)) => put_or_leave(row, Mismatch::Neq, permit, &mut puts),
             };
-            verdicts.push((key.clone(), verdict));
+            verdicts.push(Settled {
+                key: key.clone(),
+                verdict,
+                seen: self.seen(in_base.get(key), in_follower.get(key)),
+            });
         }
         if puts.is_empty() && deletes.is_empty() {
             follower.rollback().await;
@@ -251,6 +272,17 @@ impl Work {
         base.rollback().await;
         settled.extend(verdicts);
         Ok(again)
+    }
+}
+
+impl Settled {
+    /// A verdict about a key of which nothing was read in the end.
+    pub fn unseen(key: &Key, verdict: Verdict) -> Self {
+        Self {
+            key: key.clone(),
+            verdict,
+            seen: Seen::default(),
+        }
     }
 }
 

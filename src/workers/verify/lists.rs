@@ -2,13 +2,13 @@
 //! after a flip, in the follower: an entry names a key without a direction, and goes only after its key was settled
 //! from whatever is base now.
 
-use super::clock;
-use super::error::WorkError;
-use super::verify_incremental::{Incremental, PAGE, Pass};
+use super::incremental::{Incremental, PAGE, Pass};
 use crate::control;
 use crate::rows::Key;
 use crate::store::TxOptions;
 use crate::words::Side;
+use crate::workers::clock;
+use crate::workers::error::WorkError;
 
 /// Keys that were written down to be looked at, in either database.
 #[derive(Clone, Copy)]

@@ -1,0 +1,130 @@
+//! The result of a local run, table by table: what a person reads on standard output, or JSON for a program.
+
+use super::Exit;
+use crate::workers::{TaskContext, WorkError};
+use serde::Serialize;
+use std::time::Instant;
+
+/// What a table came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Verdict {
+    /// Every row was copied.
+    Copied,
+    /// Every row is equal, or was made so.
+    Equal,
+    /// The run came to its end, and something differs or could not be carried.
+    Different,
+    /// The run did not come to its end.
+    Unfinished,
+}
+
+impl Verdict {
+    /// What the shell is told.
+    pub fn exit(self) -> Exit {
+        match self {
+            Self::Copied | Self::Equal => Exit::Equal,
+            Self::Different => Exit::Different,
+            Self::Unfinished => Exit::Unfinished,
+        }
+    }
+}
+
+/// One table's result.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// Name in the source.
+    pub table: String,
+    /// What it came to.
+    pub verdict: Verdict,
+    /// Rows copied, or compared (both sides together).
+    pub rows: u64,
+    /// Wall-clock time.
+    pub seconds: f64,
+    /// Rows of the base that the follower lacked.
+    pub target_missing: u64,
+    /// Rows with different content.
+    pub neq: u64,
+    /// Rows of the follower that the base lacks.
+    pub base_missing: u64,
+    /// Differences that were repaired.
+    pub repaired: u64,
+    /// Differences that are left.
+    pub outstanding: u64,
+    /// Why, as one CamelCase word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Why, as a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+impl Outcome {
+    pub fn new(table: &str, context: &TaskContext, result: Result<(), WorkError>, began: Instant) -> Self {
+        let status = context.status.current();
+        let copied = status.verify.is_none();
+        let report = status.verify.unwrap_or_default();
+        let verdict = match &result {
+            Ok(()) if copied => Verdict::Copied,
+            Ok(()) => Verdict::Equal,
+            Err(error) if came_to_an_end(error) => Verdict::Different,
+            Err(_) => Verdict::Unfinished,
+        };
+        let error = result.err();
+        Self {
+            table: table.to_owned(),
+            verdict,
+            rows: status.progress.unwrap_or_default().rows,
+            seconds: began.elapsed().as_secs_f64(),
+            target_missing: report.target_missing,
+            neq: report.neq,
+            base_missing: report.base_missing,
+            repaired: report.repaired,
+            outstanding: report.outstanding,
+            reason: error.as_ref().map(|error| error.reason().to_owned()),
+            message: error.map(|error| error.to_string()),
+        }
+    }
+}
+
+/// Whether every row was looked at, although the answer is no.
+fn came_to_an_end(error: &WorkError) -> bool {
+    matches!(
+        error.reason(),
+        "DifferencesFound" | "TooManyDeletes" | "RowsRefused" | "RowsRejected"
+    )
+}
+
+/// Prints the results to standard output.
+pub fn print(outcomes: &[Outcome], json: bool) {
+    if json {
+        // Plain texts and numbers: there is nothing in it that could not be written.
+        println!("{}", serde_json::to_string_pretty(outcomes).unwrap_or_default());
+        return;
+    }
+    for outcome in outcomes {
+        println!("{}", sentence(outcome));
+    }
+}
+
+fn sentence(outcome: &Outcome) -> String {
+    let Outcome {
+        table, rows, seconds, ..
+    } = outcome;
+    let rate = *rows as f64 / seconds.max(0.001);
+    let took = format!("{rows} rows in {seconds:.1} s, {rate:.0}/s");
+    let found = format!(
+        "{} target_missing, {} neq, {} base_missing",
+        outcome.target_missing, outcome.neq, outcome.base_missing
+    );
+    let why = outcome.message.as_deref().unwrap_or_default();
+    match outcome.verdict {
+        Verdict::Copied => format!("{table}: copied ({took})"),
+        Verdict::Equal if outcome.repaired > 0 => {
+            format!("{table}: equal, {} rows repaired ({found}; {took})", outcome.repaired)
+        }
+        Verdict::Equal => format!("{table}: equal ({took})"),
+        Verdict::Different => format!("{table}: different: {found} ({took})\n  {why}"),
+        Verdict::Unfinished => format!("{table}: not finished ({took})\n  {why}"),
+    }
+}

@@ -1,0 +1,44 @@
+//! What a pass found, one by one: the events that a report, an export or a queue is made of. Keys and versions, never the
+//! rows' contents.
+
+use super::repair::{Mismatch, Seen, Settled, Verdict};
+use crate::rows::Key;
+
+/// One key whose rows differed when it was settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Name of the table in the source.
+    pub table: String,
+    /// The row's key.
+    pub key: Key,
+    /// What was the matter.
+    pub kind: Mismatch,
+    /// Both versions, and the columns that differed.
+    pub seen: Seen,
+    /// The follower has been made what the base is.
+    pub repaired: bool,
+}
+
+impl Difference {
+    /// The difference that a verdict speaks of, if it speaks of one.
+    pub fn of(table: &str, settled: &Settled) -> Option<Self> {
+        let (kind, repaired) = match settled.verdict {
+            Verdict::Repaired(kind) => (kind, true),
+            Verdict::Left(kind) => (kind, false),
+            Verdict::Equal | Verdict::FollowerNewer | Verdict::Locked | Verdict::Refused(_) => return None,
+        };
+        Some(Self {
+            table: table.to_owned(),
+            key: settled.key.clone(),
+            kind,
+            seen: settled.seen.clone(),
+            repaired,
+        })
+    }
+}
+
+/// Whoever wants to know of every difference, as it is found.
+pub trait Differences: Send {
+    /// Takes one in; an error ends the pass.
+    fn add(&mut self, difference: &Difference) -> Result<(), String>;
+}

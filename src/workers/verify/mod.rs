@@ -1,0 +1,13 @@
+//! Comparing the two sides and making the follower what the base is: a full pass over a table, the incremental windows,
+//! and the settling of single keys that both share. A difference is a suspicion until it has been settled.
+
+mod differences;
+pub mod full;
+pub mod incremental;
+mod lists;
+mod look;
+mod repair;
+mod tally;
+
+pub use differences::{Difference, Differences};
+pub use repair::{Mismatch, Seen};

@@ -1,0 +1,201 @@
+//! The counts of a full pass: what became of every key that was settled, what is still owed, and the verdict at the end.
+
+use super::differences::{Difference, Differences};
+use super::repair::{Mismatch, Settled, Verdict};
+use crate::api::task::VerifyReport;
+use crate::rows::Key;
+use crate::workers::error::WorkError;
+
+/// Counts of one pass over one table.
+pub struct Tally<'d> {
+    table: String,
+    /// What the task's status says.
+    pub report: VerifyReport,
+    /// Keys to be settled once more at the end: the follower was newer, or did not take the row yet.
+    pub postponed: Vec<Key>,
+    repair: bool,
+    max_deletes: u64,
+    /// Rows of the follower that the base does not have; no more than may be deleted, and one.
+    surplus: Vec<Settled>,
+    surplus_rows: u64,
+    /// Keys that writers held, or changed, through all attempts.
+    locked: u64,
+    /// Rows that the follower does not take, and the first of them with the reason.
+    refused: u64,
+    refusal: Option<String>,
+    /// Differences that this pass may not repair.
+    left: u64,
+    differences: Option<&'d mut dyn Differences>,
+}
+
+impl<'d> Tally<'d> {
+    /// `began`: the base's clock when the pass began.
+    pub fn new(
+        table: &str,
+        began: String,
+        repair: bool,
+        max_deletes: u64,
+        differences: Option<&'d mut dyn Differences>,
+    ) -> Self {
+        Self {
+            table: table.to_owned(),
+            report: VerifyReport {
+                verified_through: Some(began),
+                ..VerifyReport::default()
+            },
+            postponed: Vec::new(),
+            repair,
+            max_deletes,
+            surplus: Vec::new(),
+            surplus_rows: 0,
+            locked: 0,
+            refused: 0,
+            refusal: None,
+            left: 0,
+            differences,
+        }
+    }
+
+    /// `surplus_counts`: this is where a row that the base lacks is met for good. `last`: what is not settled now stays
+    /// outstanding.
+    pub fn count(&mut self, settled: Settled, surplus_counts: bool, last: bool) -> Result<(), WorkError> {
+        match &settled.verdict {
+            Verdict::Equal => {}
+            // Deleted from the base since it was read: the second direction meets it, if the follower still has it.
+            Verdict::Left(Mismatch::BaseMissing) if !surplus_counts => {}
+            Verdict::Left(Mismatch::BaseMissing) => {
+                self.surplus_rows += 1;
+                if self.repair && self.surplus_rows <= self.max_deletes {
+                    self.surplus.push(settled);
+                } else {
+                    // Nothing of it will be deleted: what was kept for that is told now.
+                    for kept in std::mem::take(&mut self.surplus) {
+                        self.tell(&kept)?;
+                    }
+                    self.tell(&settled)?;
+                }
+            }
+            Verdict::Repaired(kind) => {
+                self.kind(*kind);
+                self.report.repaired += 1;
+                self.tell(&settled)?;
+            }
+            Verdict::Left(kind) => {
+                self.kind(*kind);
+                self.left += 1;
+                self.tell(&settled)?;
+            }
+            // A unique value may be free once the row that holds it is settled.
+            Verdict::FollowerNewer | Verdict::Refused(_) if !last => self.postponed.push(settled.key),
+            Verdict::Refused(why) => {
+                self.refused += 1;
+                self.refusal
+                    .get_or_insert_with(|| format!("key {}: {why}", settled.key));
+            }
+            Verdict::FollowerNewer | Verdict::Locked => self.locked += 1,
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, settled: &Settled) -> Result<(), WorkError> {
+        let (Some(differences), Some(difference)) = (&mut self.differences, Difference::of(&self.table, settled))
+        else {
+            return Ok(());
+        };
+        differences
+            .add(&difference)
+            .map_err(|why| WorkError::permanent("ExportFailed", why))
+    }
+
+    fn kind(&mut self, kind: Mismatch) {
+        match kind {
+            Mismatch::TargetMissing => self.report.target_missing += 1,
+            Mismatch::Neq => self.report.neq += 1,
+            Mismatch::BaseMissing => self.report.base_missing += 1,
+        }
+    }
+
+    /// The rows of the follower that the pass may delete now that it knows how many there are; `None` when it may not.
+    pub fn may_be_deleted(&mut self) -> Option<Vec<Key>> {
+        if self.repair && self.surplus_rows <= self.max_deletes {
+            self.surplus_rows = 0;
+            Some(
+                std::mem::take(&mut self.surplus)
+                    .into_iter()
+                    .map(|one| one.key)
+                    .collect(),
+            )
+        } else {
+            None
+        }
+    }
+
+    /// The report while the pass goes on.
+    pub fn interim(&mut self) -> &VerifyReport {
+        self.report.outstanding =
+            self.left + self.locked + self.refused + self.surplus_rows + self.postponed.len() as u64;
+        &self.report
+    }
+
+    /// The report once nothing is left to be settled.
+    pub fn end(&mut self) -> &VerifyReport {
+        if self.surplus_rows > 0 {
+            self.report.base_missing += self.surplus_rows;
+            self.left += self.surplus_rows;
+            if self.repair {
+                self.report.deletes_held = self.surplus_rows;
+            }
+            self.surplus_rows = 0;
+        }
+        self.report.outstanding = self.left + self.locked + self.refused;
+        &self.report
+    }
+
+    /// What the pass came to.
+    pub fn verdict(&self) -> Result<(), WorkError> {
+        let table = &self.table;
+        let report = &self.report;
+        if report.deletes_held > 0 {
+            return Err(WorkError::permanent(
+                "TooManyDeletes",
+                format!(
+                    "table {table}: {} rows of the follower have no counterpart in the base, more than verify.maxDeletes \
+                     ({}); nothing was deleted. If these rows may go, raise spec.verify.maxDeletes; if not, find out who \
+                     wrote them, or whether spec.tables[].where is what you meant",
+                    report.deletes_held, self.max_deletes
+                ),
+            ));
+        }
+        if self.left > 0 {
+            return Err(WorkError::permanent(
+                "DifferencesFound",
+                format!(
+                    "table {table}: {} target_missing, {} neq, {} base_missing are left, because this verify only reports; \
+                     repair them, or run it with repair (spec.verify.repair: Automatic)",
+                    report.target_missing, report.neq, report.base_missing
+                ),
+            ));
+        }
+        if let Some(refusal) = &self.refusal {
+            return Err(WorkError::permanent(
+                "RowsRefused",
+                format!(
+                    "table {table}: {} rows of the base cannot be put into the follower, the first: {refusal}; correct the rows \
+                     or the follower's column, then delete this task: the pass is asked for again",
+                    self.refused
+                ),
+            ));
+        }
+        if self.locked > 0 {
+            return Err(WorkError::Waiting {
+                reason: "RowsLocked",
+                message: format!(
+                    "table {table}: {} differing rows were locked or kept changing through all attempts; the pass is \
+                     repeated. Look for idle transactions on both databases",
+                    self.locked
+                ),
+            });
+        }
+        Ok(())
+    }
+}
