@@ -87,7 +87,9 @@ words!(
 );
 
 words!(
-    /// How an application orders the two commits of a dual write.
+    /// How an application orders the two commits of a dual write. `Ordered`: it holds the locks of both rows before it
+    /// commits either. `Sequential`: it commits one side after the other. In a manifest for `by: Delay` only (default:
+    /// `Ordered`); instances state it themselves.
     Protocol, "protocol", "Ordered, Sequential" {
         /// Both sides' rows are locked before either commits.
         Ordered = "Ordered",

@@ -23,7 +23,7 @@ pub enum ConditionType {
     Verified,
     /// The source equals the target, which is the base.
     ReverseVerified,
-    /// Going back to `SourceFirst` is possible now.
+    /// Going back one rung is possible now.
     RollbackReady,
     /// Background work is slowed down or paused.
     Throttled,
@@ -67,8 +67,8 @@ impl ConditionType {
             Self::CopyComplete => "All rows have been copied in this round",
             Self::Verified => "The target equals the source, which is the base",
             Self::ReverseVerified => "The source equals the target, which is the base",
-            Self::RollbackReady => "Going back to `SourceFirst` is possible now",
-            Self::Throttled => "Background work is slowed down or paused",
+            Self::RollbackReady => "Going back one rung is possible now",
+            Self::Throttled => "Background work is slowed down or paused (not reported yet)",
             Self::SchemaDrift => "A table changed its shape in the middle",
             Self::FlipReverted => "Somebody else changed the mode in the ConfigMap",
             Self::SourceFenced => "The source's tables refuse writes",

@@ -9,17 +9,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseSpec {
-    /// The kind of server: `MySQL` (also MariaDB), `PostgreSQL`, or `SQLite` (local runs only).
+    /// The kind of server: `MySQL` (also MariaDB) or `PostgreSQL`. `SQLite` is refused.
     pub engine: EngineName,
-    /// The servers. One entry means: not sharded.
+    /// The servers. One entry means: not sharded; more are not supported yet.
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     pub shards: Vec<ShardSpec>,
     /// How connections are encrypted and checked. Default: mode `VerifyFull` with the system's certificate authorities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
-    /// For the target only: what to do when its tables already hold rows at the start. `Refuse` (default) or `Adopt`
-    /// (they are compared with the source, and what differs is repaired or deleted).
+    /// What to do when the target's tables already hold rows; the type's text is what people see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub existing_rows: Option<ExistingRows>,
 }
@@ -72,8 +71,7 @@ pub struct SecretKeyRef {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TlsSpec {
-    /// `VerifyFull` (default): certificate and host name are checked. `VerifyCA`: the certificate alone. `Disabled`:
-    /// no encryption.
+    /// What is checked of a server's certificate; the type's text is what people see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<TlsModeName>,
     /// The certificate authority to trust. Default: the system's.
@@ -81,7 +79,8 @@ pub struct TlsSpec {
     pub ca_secret_ref: Option<SecretKeyRef>,
 }
 
-/// What is checked of a server's certificate.
+/// What is checked of a server's certificate. `VerifyFull` (default): certificate and host name. `VerifyCA`: the
+/// certificate alone. `Disabled`: nothing, the connection is not encrypted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TlsModeName {
     /// Certificate and host name.
@@ -93,7 +92,8 @@ pub enum TlsModeName {
     Disabled,
 }
 
-/// What rows that are in the target before the migration began mean.
+/// For the target only: what to do when its tables already hold rows at the start. `Refuse` (default): do not begin.
+/// `Adopt`: compare them with the source, and repair or delete what differs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ExistingRows {
     /// A reason not to begin.

@@ -93,8 +93,8 @@ use crate::words::Protocol;
 #[x_kube(validation = Rule::new("!has(self.source.existingRows)").message("existingRows says something about the target's tables; set it in spec.target"))]
 #[serde(rename_all = "camelCase")]
 pub struct DataMigrationSpec {
-    /// Who carries changes across: `DualWrite` (the application writes both sides), `ChangeLog`, `Capture`, `Promotion`
-    /// or `Offline`. Cannot be changed.
+    /// Who carries changes across: `DualWrite` (the application writes both sides). `ChangeLog`, `Capture`, `Promotion`
+    /// and `Offline` are not supported yet. Cannot be changed.
     #[x_kube(validation = Rule::new("self == oldSelf").message("spec.strategy cannot be changed; delete the DataMigration and create another one"))]
     pub strategy: Strategy,
     /// How far the ladder may be climbed: `SourceOnly`, `SourceFirst`, `TargetFirst`, `TargetOnly`, `Archived`. It is
@@ -122,8 +122,7 @@ pub struct DataMigrationSpec {
     /// How long evidence must hold before the next rung is entered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gates: Option<GatesSpec>,
-    /// Which way back is kept: `Verified` (default: the source is verified while the target is the base), `Immediate`
-    /// (go back even while the target cannot be reached) or `None` (no way back is owed).
+    /// Which way back is kept; the type's text is what people see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<RollbackPolicy>,
     /// What becomes of the source's tables in the rung `Archived`; needed from there on.
@@ -193,7 +192,7 @@ pub struct TableSpec {
     /// How rows are compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compare: Option<CompareSpec>,
-    /// How rows find their shard. Only where a side has several shards.
+    /// How rows find their shard. Only where a side has several shards. Not supported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard_by: Option<ShardBySpec>,
 }
@@ -211,10 +210,10 @@ pub struct ColumnSpec {
     /// True: the column is not carried over. Needs `source`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drop: Option<bool>,
-    /// The target column's value, in the source's SQL. Needs `target`.
+    /// The target column's value, in the source's SQL. Needs `target`. Not supported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expression: Option<String>,
-    /// The way back: the source column's value, in the target's SQL.
+    /// The way back: the source column's value, in the target's SQL. Not supported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverse: Option<String>,
 }
@@ -258,8 +257,7 @@ pub struct ApplicationSpec {
     pub config_map_ref: ConfigMapRef,
     /// How the operator learns that every instance follows a flip.
     pub acknowledge: AcknowledgeSpec,
-    /// How the application orders the two commits, where it cannot say so itself (`by: Rollout` and `by: Delay`).
-    /// Default: `Ordered`.
+    /// How the application orders the two commits; the type's text is what people see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
     /// Where reads go while both sides are kept in step.
@@ -306,11 +304,10 @@ pub struct ConfigMapKeys {
 #[x_kube(validation = Rule::new("!has(self.by) || self.by != 'Delay' || has(self.delay)").message("acknowledge.delay is needed for by: Delay"))]
 #[serde(rename_all = "camelCase")]
 pub struct AcknowledgeSpec {
-    /// `Instances` (default): each instance writes its epoch into the base database. `Rollout`: Deployments are rolled
-    /// and waited for. `Delay`: a stated time passes.
+    /// Where acknowledgements come from; the type's text is what people see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<AcknowledgeBy>,
-    /// The application's pods. Needed for `Instances` and `Rollout`.
+    /// The application's pods. Needed for `Instances`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
     /// After this time the silent pods are named in a condition, and a flip that can still be taken back is. Default: 5m.
@@ -323,7 +320,8 @@ pub struct AcknowledgeSpec {
     pub delay: Option<String>,
 }
 
-/// Where acknowledgements come from.
+/// Where acknowledgements come from. `Instances` (default): each instance writes its epoch into the base database.
+/// `Delay`: a stated time passes. `Rollout` (not supported yet): Deployments are rolled and waited for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AcknowledgeBy {
     /// From the application's instances, through the base database.

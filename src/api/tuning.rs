@@ -14,28 +14,30 @@ pub struct CopySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub parallelism: Option<u32>,
-    /// Pods that copy at the same time, for very large tables. Default: 1.
+    /// Pods that copy at the same time, for very large tables. Default: 1; more are not supported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub pods: Option<u32>,
-    /// Whether missing target tables are created from the source's. Default: false.
+    /// Whether missing target tables are created from the source's. Default: false; true is not supported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create_tables: Option<bool>,
-    /// When secondary indexes of created tables are built: `Before` (default) or `After` the copy.
+    /// When secondary indexes are built; the type's text is what people see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secondary_indexes: Option<SecondaryIndexes>,
     /// An upper bound on the copy's speed. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimitSpec>,
-    /// Measures above which background work pauses. Default: none.
+    /// Measures above which background work pauses. Default: none. Not supported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause_when: Option<PauseWhenSpec>,
     /// When background work may run: a cron expression and a length, such as `0 1 * * * +4h`. Default: always.
+    /// Not supported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<String>,
 }
 
-/// When secondary indexes are built.
+/// When secondary indexes of created tables are built: `Before` (default) or `After` the copy. `After` is not supported
+/// yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SecondaryIndexes {
     /// Before the rows are copied.
@@ -93,10 +95,10 @@ pub struct VerifySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
     pub interval: Option<String>,
-    /// When everything is compared again, as a cron expression. Default: only where a gate asks for it.
+    /// When everything is compared again, as a cron expression. Default: only where a gate asks for it. Not supported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full: Option<String>,
-    /// Whether differences are repaired from the base: `Automatic` (default) or `Manual`.
+    /// Who repairs differences; the type's text is what people see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repair: Option<RepairPolicy>,
     /// A pass that would delete more rows than this deletes none and says so. Default: 1000.
@@ -105,7 +107,8 @@ pub struct VerifySpec {
     pub max_deletes: Option<u64>,
 }
 
-/// Who repairs differences.
+/// Who repairs differences. `Automatic` (default): the verify does, from the base. `Manual` (not supported yet): it only
+/// reports them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RepairPolicy {
     /// The verifier does, from the base.
@@ -129,7 +132,9 @@ pub struct GatesSpec {
     pub strict_for: Option<String>,
 }
 
-/// Which way back is kept while the target is the base.
+/// Which way back is kept while the target is the base. `Verified` (default): the source is kept in step and verified.
+/// `None`: nothing is promised. `Immediate` (not supported yet): going back does not wait for a target that cannot be
+/// reached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RollbackPolicy {
     /// The source is kept in step and verified; going back passes the same gates.
