@@ -282,7 +282,7 @@ fn not_stalled() -> (Truth, Reason, String) {
     (
         Truth::False,
         Reason::Progressing,
-        "nothing needs somebody's help".to_owned(),
+        "it goes on by itself as soon as what it waits for is there".to_owned(),
     )
 }
 
