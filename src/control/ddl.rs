@@ -56,6 +56,15 @@ const DEFINITIONS: &[(&str, &str)] = &[
          lease_until {time} NOT NULL, PRIMARY KEY (migration, table_name, round, chunk)",
     ),
     (
+        // What a full verify has compared: ranges of keys, with what was found in each.
+        "_datamigration_verified",
+        "migration {name} NOT NULL, table_name {table} NOT NULL, pass {uid} NOT NULL, sweep {word} NOT NULL, chunk BIGINT NOT NULL, \
+         uid {uid} NOT NULL, compared {uid} NOT NULL, lower_key {text} NULL, upper_key {text} NULL, state {word} NOT NULL, \
+         base_rows BIGINT NOT NULL, follower_rows BIGINT NOT NULL, target_missing BIGINT NOT NULL, neq BIGINT NOT NULL, \
+         base_missing BIGINT NOT NULL, repaired BIGINT NOT NULL, began {time} NOT NULL, changed_at {time} NOT NULL, \
+         PRIMARY KEY (migration, table_name, pass, sweep, chunk)",
+    ),
+    (
         // Rows that could not be carried, with the reason.
         "_datamigration_rejects",
         "id {id}, migration {name} NOT NULL, uid {uid} NOT NULL, table_name {table} NOT NULL, round BIGINT NOT NULL, \

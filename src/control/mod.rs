@@ -13,6 +13,7 @@ mod keys;
 mod local;
 pub mod rejects;
 mod sql;
+pub mod verified;
 mod watermark;
 
 pub use control_row::{

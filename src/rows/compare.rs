@@ -47,7 +47,14 @@ impl Comparison {
     }
 
     fn same(&self, column: usize, a: &Value, b: &Value) -> bool {
-        match self.rules.get(column).copied().unwrap_or_default() {
+        self.rules.get(column).copied().unwrap_or_default().accepts(a, b)
+    }
+}
+
+impl Rule {
+    /// Whether two cells count as the same.
+    pub fn accepts(self, a: &Value, b: &Value) -> bool {
+        match self {
             Rule::Exact => a == b,
             Rule::Ignore => true,
             Rule::Tolerance(most) => match (a, b) {

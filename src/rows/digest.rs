@@ -35,16 +35,22 @@ impl ChunkDigest {
     }
 }
 
-pub fn row(row: &Row) -> RowDigest {
+#[cfg(test)]
+fn row(row: &Row) -> RowDigest {
+    of(&row.values)
+}
+
+/// The digest of these values, in this order.
+pub fn of<'v>(values: impl IntoIterator<Item = &'v Value>) -> RowDigest {
     let mut hash = Sha256::new();
-    frame(&row.values, |bytes| hash.update(bytes));
+    frame(values, |bytes| hash.update(bytes));
     let full = hash.finalize();
     let mut half = [0u8; 16];
     half.copy_from_slice(&full[..16]);
     RowDigest(u128::from_be_bytes(half))
 }
 
-fn frame(values: &[Value], mut feed: impl FnMut(&[u8])) {
+fn frame<'v>(values: impl IntoIterator<Item = &'v Value>, mut feed: impl FnMut(&[u8])) {
     for value in values {
         match value {
             Value::Null => feed(&[0]),

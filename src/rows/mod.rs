@@ -7,10 +7,12 @@ pub mod convert;
 pub mod digest;
 mod json;
 mod logical;
+mod sketch;
 mod value;
 
 pub use compare::Comparison;
 pub use convert::{Carriage, Verdict, judge};
 pub use digest::{ChunkDigest, RowDigest};
 pub use logical::LogicalType;
+pub use sketch::Sketch;
 pub use value::{Key, KeyError, Row, Value};

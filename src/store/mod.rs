@@ -4,6 +4,7 @@
 mod classify;
 mod config;
 mod database;
+mod digest;
 mod error;
 mod fence;
 mod ident;
@@ -16,11 +17,13 @@ mod rewrite;
 mod rowops;
 mod schema;
 mod side;
+mod sketches;
 mod sql;
 mod tx;
 
 pub use config::{ConnectConfig, Engine, SecretUrl, TlsMode, TxOptions};
 pub use database::Database;
+pub use digest::{Range, RangeDigest};
 pub use error::{CommitError, StoreError};
 pub use fence::{Fence, FenceState};
 pub use ident::Ident;

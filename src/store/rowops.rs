@@ -186,7 +186,12 @@ fn key_lock(table: &str, key: &Key) -> i64 {
     i64::from_be_bytes(eight)
 }
 
-fn read_after(side: &TableSide, after: Option<&Key>, upto: Option<&Key>, limit: u32) -> Result<Statement, String> {
+pub(super) fn read_after(
+    side: &TableSide,
+    after: Option<&Key>,
+    upto: Option<&Key>,
+    limit: u32,
+) -> Result<Statement, String> {
     let mut sql = Sql::new(side);
     sql.push("SELECT ")
         .select_list()
@@ -221,7 +226,7 @@ fn chunk_end(side: &TableSide, after: Option<&Key>, rows: Option<u32>) -> Result
     Ok(sql.finish())
 }
 
-fn read_keys(side: &TableSide, keys: &[Key], lock: Lock) -> Result<Statement, String> {
+pub(super) fn read_keys(side: &TableSide, keys: &[Key], lock: Lock) -> Result<Statement, String> {
     let mut sql = Sql::new(side);
     sql.push("SELECT ").select_list().push(" FROM ").table();
     if side.engine == Engine::MySql {
@@ -242,7 +247,7 @@ fn read_keys(side: &TableSide, keys: &[Key], lock: Lock) -> Result<Statement, St
     Ok(sql.finish())
 }
 
-fn read_window(
+pub(super) fn read_window(
     side: &TableSide,
     from: &str,
     to: &str,

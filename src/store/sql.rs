@@ -323,6 +323,17 @@ impl<'t> Sql<'t> {
         Ok(self)
     }
 
+    /// ` AND` the key lies after the first and up to the second; for a WHERE that has begun.
+    pub fn between(&mut self, after: Option<&Key>, upto: Option<&Key>) -> Result<&mut Self, String> {
+        if let Some(key) = after {
+            self.push(" AND ").key_beyond(key, Beyond::After)?;
+        }
+        if let Some(key) = upto {
+            self.push(" AND ").key_beyond(key, Beyond::UpTo)?;
+        }
+        Ok(self)
+    }
+
     pub fn filter(&mut self) -> &mut Self {
         if let Some(filter) = self.side.filter.as_deref() {
             let filter = format!(" AND ({filter})");

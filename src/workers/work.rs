@@ -5,10 +5,11 @@ use super::context::{Shard, TaskContext};
 use super::error::WorkError;
 use crate::api::migration::{ColumnRule, Table};
 use crate::control::{self, Control};
-use crate::rows::{Row, Value};
+use crate::rows::{Comparison, Row, Value, digest};
 use crate::store::{ColumnMapping, Database, TableMapping, TablePair, TableSide, Tx, TxOptions};
 use crate::words::{Direction, Mode, SecondaryWrites, Side};
 use crate::workers::verify::Seen;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// One table of a migration, in one direction.
@@ -20,6 +21,8 @@ pub struct Work {
     control: Control,
     /// Whether the base carries a control row. It must from epoch 1 on.
     base_controlled: bool,
+    /// Bytes of the widest row that was seen.
+    widest: AtomicU64,
     /// Differences are looked at and never changed: no locks, no epoch, nothing is written.
     looks: bool,
 }
@@ -113,6 +116,7 @@ impl Work {
             table,
             control,
             base_controlled,
+            widest: AtomicU64::new(0),
             looks: false,
         })
     }
@@ -140,6 +144,7 @@ impl Work {
                 intent: None,
             },
             base_controlled: false,
+            widest: AtomicU64::new(0),
             looks: true,
         })
     }
@@ -204,6 +209,46 @@ impl Work {
         self.pair.comparison.equal(base, follower)
     }
 
+    /// How rows are compared.
+    pub fn comparison(&self) -> &Comparison {
+        &self.pair.comparison
+    }
+
+    /// Whether a range of keys means the same rows on both sides.
+    pub fn ranges_alike(&self) -> bool {
+        self.pair.ranges_alike()
+    }
+
+    /// Whether both servers come to the same digest for equal rows.
+    pub fn digests_alike(&self) -> bool {
+        self.pair.digests_alike()
+    }
+
+    /// Changes when either table does, or the way in which their rows are compared.
+    pub fn fingerprint(&self) -> String {
+        let (source, target) = (&self.pair.source, &self.pair.target);
+        let parts = [
+            source.schema.fingerprint(),
+            target.schema.fingerprint(),
+            format!("{:?} {:?}", self.pair.comparison.rules, source.filter),
+        ];
+        let values: Vec<Value> = parts.into_iter().map(Value::Text).collect();
+        format!("{:032x}", digest::of(&values).0)
+    }
+
+    /// Notes how wide a row was.
+    pub fn saw(&self, bytes: u64) {
+        self.widest.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    /// How many rows may be held at a time, at most `most`: what they hold together is bounded, however wide they are.
+    pub fn together(&self, most: usize) -> usize {
+        match self.widest.load(Ordering::Relaxed) {
+            0 => most.min(8),
+            widest => usize::try_from(HELD / widest).unwrap_or(most).clamp(1, most),
+        }
+    }
+
     /// Whether the first row's version is newer than the second's.
     pub fn newer(&self, first: &Row, second: &Row) -> bool {
         self.version(first) > self.version(second)
@@ -242,12 +287,7 @@ impl Work {
 
     /// For reading rows and reports: no control row, no locks.
     pub async fn begin_plain(&self, database: &Database) -> Result<Tx, WorkError> {
-        Ok(database
-            .begin(TxOptions {
-                statement_timeout: Some(LONGEST),
-                ..TxOptions::read_only()
-            })
-            .await?)
+        Ok(database.begin(reading()).await?)
     }
 
     /// For writing: the database has to be at this worker's epoch, and stays there until the transaction ends.
@@ -372,6 +412,17 @@ pub fn secondary(row: &Control) -> Result<SecondaryWrites, WorkError> {
 
 /// How long a transaction waits for a writer's lock before it lets go of its own.
 pub const LOCK_WAIT: Duration = Duration::from_millis(500);
+
+/// Bytes of rows that are held at a time while they are settled: each is held a few times over.
+const HELD: u64 = 8 << 20;
+
+/// For reading rows: no statement may hang for ever.
+pub fn reading() -> TxOptions {
+    TxOptions {
+        statement_timeout: Some(LONGEST),
+        ..TxOptions::read_only()
+    }
+}
 
 /// No statement of a worker takes longer: a server that hangs is left and asked again.
 const LONGEST: Duration = Duration::from_mins(1);

@@ -4,6 +4,7 @@ use crate::harness::{World, ago, control, fill, rows};
 use crate::support::Kind::{self, MariaDb, Postgres};
 use crate::support::{TestDatabase, eventually};
 use datamigration::api::tuning::RepairPolicy;
+use datamigration::store::{TableMapping, TablePair, TxOptions};
 use datamigration::words::{Direction, Mode, SecondaryWrites};
 use datamigration::workers::Exit;
 use serde_json::json;
@@ -546,4 +547,147 @@ impl ConcatAll for Vec<Option<String>> {
     fn concat_all(self) -> String {
         self.into_iter().flatten().collect()
     }
+}
+
+/// Differences that a weaker digest would not see: values that changed places, spaces, NULL and the empty text. On every
+/// way of comparing: digests of both servers, rows streamed and digested here.
+#[tokio::test]
+async fn differences_that_look_alike_are_found_on_every_rung() {
+    for (source, target) in PAIRS {
+        let world = copied(source, target, 9_000, json!({})).await;
+        let from = world.source_db.table("orders").await.unwrap().unwrap();
+        let to = world.target_db.table("orders").await.unwrap().unwrap();
+        let mapping = TableMapping {
+            source: "orders".to_owned(),
+            target: "orders".to_owned(),
+            version: "updated_at".to_owned(),
+            ..TableMapping::default()
+        };
+        let pair = TablePair::new(from, to, &mapping).unwrap();
+        let mut tx = world.source_db.begin(TxOptions::read_only()).await.unwrap();
+        let pushed = pair.digests_alike() && tx.can_digest(&pair.source, &pair.comparison).await.unwrap();
+        tx.rollback().await;
+        assert_eq!(
+            (pushed, pair.ranges_alike()),
+            (source == target, true),
+            "{source:?} {target:?}"
+        );
+
+        let before = rows(&world.source).await;
+        world
+            .target
+            .execute(
+                "UPDATE orders SET note = 'note 101' WHERE id = 100; UPDATE orders SET note = 'note 100' WHERE id = 101; \
+                 UPDATE orders SET note = 'note 200 ' WHERE id = 200; UPDATE orders SET note = 'Note 202' WHERE id = 202; \
+                 UPDATE orders SET note = '' WHERE id = 300; UPDATE orders SET note = NULL WHERE id = 301; \
+                 UPDATE orders SET amount = NULL WHERE id = 8999; UPDATE orders SET customer = 'customer 8998,' WHERE id = 8998",
+            )
+            .await;
+        let verify = world.full(Direction::Forward, 1);
+        verify.run().await.unwrap();
+        let report = verify.verify();
+        assert_eq!(
+            (report.neq, report.repaired, report.outstanding),
+            (8, 8, 0),
+            "{source:?} {target:?} {report:?}"
+        );
+        assert_eq!(report.compared, 18_000);
+        assert_eq!(rows(&world.target).await, before);
+    }
+}
+
+/// What an earlier worker of the same pass has verified is not compared again; what it had only begun is.
+#[tokio::test]
+async fn a_pass_goes_on_where_its_worker_ended() {
+    for (source, target) in PAIRS {
+        let world = copied(source, target, 9_000, json!({"copy": {"parallelism": 1}})).await;
+        let first = world.full(Direction::Forward, 1);
+        first.run().await.unwrap();
+        let chunks = "SELECT COUNT(*) FROM _datamigration_verified WHERE state = 'Verified'";
+        assert!(world.target.number(chunks).await > 3);
+        assert_eq!(
+            world
+                .target
+                .number("SELECT COUNT(*) FROM _datamigration_verified WHERE state <> 'Verified'")
+                .await,
+            0
+        );
+
+        // The first row is in the first chunk, which stays verified; the last one is in one of those that were only begun.
+        world
+            .target
+            .execute(
+                "UPDATE orders SET note = 'x' WHERE id IN (1, 9000); \
+                 UPDATE _datamigration_verified SET state = 'Open' WHERE chunk > 0",
+            )
+            .await;
+        let again = world.full(Direction::Forward, 1);
+        let started = first.context.status.current().started_at;
+        again.context.status.note(|status| status.started_at = started.clone());
+        again.run().await.unwrap();
+        let (report, earlier) = (again.verify(), first.verify());
+        assert_eq!(
+            (report.neq, report.repaired, report.compared),
+            (1, 1, 18_000),
+            "{source:?} {target:?} {report:?}"
+        );
+        assert_eq!(
+            report.verified_through, earlier.verified_through,
+            "it is as old as its beginning"
+        );
+
+        let next = world.full(Direction::Forward, 1);
+        let later = jiff::Timestamp::from_second(1).unwrap();
+        next.context
+            .status
+            .note(|status| status.started_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(later)));
+        next.run().await.unwrap();
+        assert_eq!(
+            (next.verify().neq, next.verify().compared),
+            (1, 18_000),
+            "another pass owes every row"
+        );
+        assert_eq!(rows(&world.source).await, rows(&world.target).await);
+    }
+}
+
+/// Sides that order their keys differently: each is walked by itself.
+#[tokio::test]
+async fn keys_that_sort_differently_are_compared_in_both_directions() {
+    let tables = (
+        "CREATE TABLE orders (id VARCHAR(40) COLLATE utf8mb4_general_ci PRIMARY KEY, customer VARCHAR(100) NOT NULL, \
+         amount DECIMAL(12,2) NULL, note TEXT NULL, updated_at DATETIME(6) NOT NULL)",
+        "CREATE TABLE orders (id VARCHAR(40) PRIMARY KEY, customer VARCHAR(100) NOT NULL, amount NUMERIC(12,2) NULL, \
+         note TEXT NULL, updated_at TIMESTAMP(6) NOT NULL)",
+    );
+    let world = World::with(MariaDb, Postgres, json!({}), tables.0, tables.1).await;
+    let hour = ago(MariaDb, 3_600.0);
+    world
+        .source
+        .execute(&format!(
+            "INSERT INTO orders (id, customer, updated_at) SELECT CONCAT(CHAR(65 + seq % 26), IF(seq % 2, 'x', '_'), seq, \
+             IF(seq % 5, '', 'é')), seq, {hour} FROM seq_1_to_6000"
+        ))
+        .await;
+    world.source_first().await;
+    world.copy(1).run().await.unwrap();
+    let now = ago(Postgres, 0.0);
+    world
+        .target
+        .execute(&format!(
+            "DELETE FROM orders WHERE customer IN ('1', '6000'); UPDATE orders SET note = 'x' WHERE customer = '3000'; \
+             INSERT INTO orders (id, customer, updated_at) VALUES ('', 'first', {now}), ('zzzz', 'last', {now})"
+        ))
+        .await;
+    let verify = world.full(Direction::Forward, 1);
+    verify.run().await.unwrap();
+    let report = verify.verify();
+    let kinds = (
+        report.target_missing,
+        report.neq,
+        report.base_missing,
+        report.outstanding,
+    );
+    assert_eq!(kinds, (2, 1, 2, 0), "{report:?}");
+    assert_eq!(world.target.number("SELECT COUNT(*) FROM orders").await, 6_000);
 }

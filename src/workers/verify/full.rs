@@ -1,21 +1,24 @@
 //! Compares every row of one table once, in both directions, without locks; a difference is a suspicion until it has
 //! been settled under both row locks. A pass owes exactly the keys that were suspicious when it met them, so it ends
-//! even where rows never rest. Memory is bounded: what is suspicious is settled as soon as there is enough of it.
+//! even where rows never rest. Memory is bounded: what is suspicious is settled range by range.
 
 use super::differences::Differences;
-use super::repair::{Permit, by_key};
+use super::ledger::{self, Chunk, Ledger};
+use super::repair::{Mismatch, Permit, Verdict};
+use super::rungs::{Manner, Rungs, Sweep};
 use super::tally::Tally;
 use crate::api::tuning::RepairPolicy;
-use crate::rows::{Key, Row};
-use crate::store::Lock;
+use crate::control::verified::{Found, PassId};
+use crate::rows::Key;
 use crate::workers::context::TaskContext;
 use crate::workers::error::WorkError;
 use crate::workers::work::Work;
-use std::time::Duration;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Rows compared at a time.
-const PAGE: u32 = 1_000;
-/// Suspicions settled together at the latest.
+/// Suspicions settled together at most.
 const SUSPICIONS: usize = 500;
 /// Keys whose follower is newer that are kept for the end of the pass; more are settled at once.
 const POSTPONED: usize = 1_000;
@@ -39,8 +42,16 @@ pub async fn run_for(context: &TaskContext, repair: bool, differences: &mut dyn 
     pass(work, repair, Some(differences)).await
 }
 
-async fn pass(work: Work, repair: bool, differences: Option<&mut dyn Differences>) -> Result<(), WorkError> {
-    let began = work.base_clock().await?;
+async fn pass(mut work: Work, repair: bool, differences: Option<&mut dyn Differences>) -> Result<(), WorkError> {
+    // One lane's failure ends the others at their next step.
+    work.ctx.stop = work.ctx.stop.child_token();
+    let rungs = Rungs::choose(&work).await?;
+    tracing::info!(table = work.table().name, manner = ?rungs.manner, "comparing");
+    let id = (!work.only_looks()).then(|| pass_id(&work));
+    let began = match &id {
+        Some(id) => ledger::begin(&work, id).await?,
+        None => work.base_clock().await?,
+    };
     let total = work.base_estimate() * 2;
     work.ctx.status.note(|status| {
         status.verify = Some(crate::api::task::VerifyReport::default());
@@ -48,169 +59,185 @@ async fn pass(work: Work, repair: bool, differences: Option<&mut dyn Differences
         progress.rows_total = total;
     });
     let max_deletes = work.ctx.migration.verify.max_deletes;
-    let mut pass = Pass {
-        tally: Tally::new(&work.table().name, began, repair, max_deletes, differences),
+    let tally = Tally::new(&work.table().name, began.clone(), repair, max_deletes, differences);
+    let pass = Pass {
+        tally: Mutex::new(tally),
         repair,
         work,
-        suspicions: Vec::new(),
-        second_direction: false,
+        rungs,
+        id,
+        began,
     };
-    pass.base_against_follower().await?;
-    pass.follower_against_base().await?;
+    for sweep in pass.rungs.manner.sweeps() {
+        pass.sweep(*sweep).await?;
+    }
     pass.end().await
+}
+
+/// Tells this pass from every other: a worker that starts again for the same task goes on with it.
+fn pass_id(work: &Work) -> PassId {
+    let context = &work.ctx;
+    let started = context.status.current().started_at.map_or(0, |at| at.0.as_second());
+    PassId {
+        migration: work.migration_id(),
+        uid: context.migration.uid.clone(),
+        table: work.table().name.clone(),
+        pass: format!("{:?}-{}-{started}", context.task.direction, context.task.epoch),
+        compared: work.fingerprint(),
+    }
 }
 
 struct Pass<'d> {
     work: Work,
+    rungs: Rungs,
     repair: bool,
-    tally: Tally<'d>,
-    suspicions: Vec<Key>,
-    /// The follower is being read, and what the base lacks is counted.
-    second_direction: bool,
+    id: Option<PassId>,
+    began: String,
+    tally: Mutex<Tally<'d>>,
 }
 
-impl Pass<'_> {
-    /// Every row of the base has its equal in the follower.
-    async fn base_against_follower(&mut self) -> Result<(), WorkError> {
-        let mut after: Option<Key> = None;
-        loop {
-            let (rows, keys) = self.page(Side::Base, after.as_ref()).await?;
-            let held = self.look_up(Side::Follower, &keys).await?;
-            let held = by_key(self.work.follower_side(), held);
-            for (key, row) in keys.iter().zip(&rows) {
-                if !held.get(key).is_some_and(|held| self.work.equal(row, held)) {
-                    self.suspicions.push(key.clone());
-                }
-            }
-            self.tally.report.compared += rows.len() as u64;
-            self.settle(SUSPICIONS).await?;
-            self.publish().await;
-            if (rows.len() as u32) < PAGE {
-                break;
-            }
-            after = keys.last().cloned();
-        }
-        self.settle(1).await
+impl<'d> Pass<'d> {
+    fn tally(&self) -> MutexGuard<'_, Tally<'d>> {
+        // A panic elsewhere leaves counts behind that are true as far as they go.
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// No row of the follower lacks its counterpart in the base. The follower is read by its own order of the key.
-    async fn follower_against_base(&mut self) -> Result<(), WorkError> {
-        self.second_direction = true;
-        let mut after: Option<Key> = None;
-        loop {
-            let (rows, keys) = self.page(Side::Follower, after.as_ref()).await?;
-            let there = by_key(self.work.base_side(), self.look_up(Side::Base, &keys).await?);
-            self.suspicions
-                .extend(keys.iter().filter(|key| !there.contains_key(*key)).cloned());
-            self.tally.report.compared += rows.len() as u64;
-            self.settle(SUSPICIONS).await?;
-            self.publish().await;
-            if (rows.len() as u32) < PAGE {
-                break;
+    /// Walks the table once, on as many connections as the copy may take.
+    async fn sweep(&self, sweep: Sweep) -> Result<(), WorkError> {
+        let most = match self.rungs.manner {
+            Manner::Pushed => 16,
+            Manner::Streamed => 4,
+            Manner::LookedUp => 1,
+        };
+        let (ledger, before) = Ledger::open(&self.work, self.id.clone(), self.began.clone(), sweep, most).await?;
+        self.tally().go_on_from(&before);
+        let ledger = tokio::sync::Mutex::new(ledger);
+        let lanes = self.work.ctx.migration.copy.parallelism.max(1);
+        let mut lanes: FuturesUnordered<_> = (0..lanes).map(|_| self.lane(sweep, &ledger)).collect();
+        let mut result = Ok(());
+        // Every lane is let to its end: a repair is not left in the middle.
+        while let Some(ended) = lanes.next().await {
+            if ended.is_err() && result.is_ok() {
+                self.work.ctx.stop.cancel();
+                result = ended;
             }
-            after = keys.last().cloned();
         }
-        self.settle(1).await
+        result
     }
 
-    async fn page(&self, side: Side, after: Option<&Key>) -> Result<(Vec<Row>, Vec<Key>), WorkError> {
-        let work = &self.work;
-        let rows = work
-            .ctx
-            .retry(async || {
-                let (database, table) = side.of(work);
-                let mut tx = work.begin_plain(database).await?;
-                let rows = tx.read_after(table, after, None, PAGE).await?;
-                tx.rollback().await;
-                Ok(rows)
-            })
+    async fn lane(&self, sweep: Sweep, ledger: &tokio::sync::Mutex<Ledger>) -> Result<(), WorkError> {
+        loop {
+            self.work.ctx.go_on()?;
+            let chunk = ledger.lock().await.next(&self.work, &self.rungs).await?;
+            let Some(chunk) = chunk else { return Ok(()) };
+            let began = Instant::now();
+            let average = self.chunk(sweep, &chunk).await?;
+            ledger.lock().await.size.took(began.elapsed(), average);
+            if self.tally().postponed.len() > POSTPONED {
+                self.settle_postponed(sweep != Sweep::Base).await?;
+            }
+            self.publish().await;
+        }
+    }
+
+    /// Compares one chunk and settles what it owes. Answers with the average bytes of the rows that were read.
+    async fn chunk(&self, sweep: Sweep, chunk: &Chunk) -> Result<u64, WorkError> {
+        let compared = self
+            .rungs
+            .compare(&self.work.ctx, sweep, &chunk.ranges, chunk.rows)
             .await?;
-        let (_, table) = side.of(work);
-        let keys = rows.iter().map(|row| table.key_of(row)).collect();
-        Ok((rows, keys))
-    }
-
-    async fn look_up(&self, side: Side, keys: &[Key]) -> Result<Vec<Row>, WorkError> {
-        let work = &self.work;
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        work.ctx
-            .retry(async || {
-                let (database, table) = side.of(work);
-                let mut tx = work.begin_plain(database).await?;
-                let rows = tx.read_keys(table, keys, Lock::None).await?;
-                tx.rollback().await;
-                Ok(rows)
-            })
-            .await
-    }
-
-    /// Settles the suspicions if there are at least so many.
-    async fn settle(&mut self, at_least: usize) -> Result<(), WorkError> {
-        if self.suspicions.len() < at_least.max(1) {
-            return Ok(());
-        }
-        let keys = std::mem::take(&mut self.suspicions);
+        self.work.saw(compared.widest);
+        let mut found = Found {
+            base_rows: compared.base_rows as i64,
+            follower_rows: compared.follower_rows as i64,
+            ..Found::default()
+        };
         // Deletes wait until the pass knows how many there would be.
         let permit = Permit {
             repair: self.repair,
             delete: false,
             overwrite_newer: false,
         };
-        for settled in self.work.settle(&keys, permit).await? {
-            self.tally.count(settled, self.second_direction, false)?;
+        let mut owes_nothing = true;
+        for keys in compared.suspicions.chunks(SUSPICIONS) {
+            for settled in self.work.settle(keys, permit).await? {
+                match &settled.verdict {
+                    Verdict::Equal => {}
+                    Verdict::Repaired(kind) => {
+                        found.repaired += 1;
+                        match kind {
+                            Mismatch::TargetMissing => found.target_missing += 1,
+                            Mismatch::Neq => found.neq += 1,
+                            Mismatch::BaseMissing => found.base_missing += 1,
+                        }
+                    }
+                    Verdict::Left(_) | Verdict::FollowerNewer | Verdict::Locked | Verdict::Refused(_) => {
+                        owes_nothing = false;
+                    }
+                }
+                self.tally().count(settled, sweep != Sweep::Base, false)?;
+            }
         }
-        if self.tally.postponed.len() > POSTPONED {
-            self.settle_postponed().await?;
+        self.tally().report.compared += compared.base_rows + compared.follower_rows;
+        if owes_nothing {
+            ledger::close(&self.work, self.id.as_ref(), sweep, chunk, &found).await?;
         }
-        Ok(())
+        let read = compared.base_rows + compared.follower_rows;
+        Ok(if compared.bytes == 0 {
+            0
+        } else {
+            compared.bytes / read.max(1)
+        })
     }
 
-    async fn settle_postponed(&mut self) -> Result<(), WorkError> {
-        if self.tally.postponed.is_empty() {
+    /// `surplus_counts`: what the base lacks will be met by no other sweep.
+    async fn settle_postponed(&self, surplus_counts: bool) -> Result<(), WorkError> {
+        let keys = std::mem::take(&mut self.tally().postponed);
+        if keys.is_empty() {
             return Ok(());
         }
         if !self.work.only_looks() {
             // An application that commits one side after the other is given its lag; then the base is right.
             self.work.ctx.pause(self.work.ctx.migration.verify.lag).await?;
         }
-        let keys = std::mem::take(&mut self.tally.postponed);
         let permit = Permit {
             repair: self.repair,
             delete: false,
             overwrite_newer: true,
         };
-        for settled in self.work.settle(&keys, permit).await? {
-            self.tally.count(settled, self.second_direction, true)?;
+        self.settle_for_good(&keys, permit, surplus_counts).await
+    }
+
+    async fn settle_for_good(&self, keys: &[Key], permit: Permit, surplus_counts: bool) -> Result<(), WorkError> {
+        for settled in self.work.settle(keys, permit).await? {
+            self.tally().count(settled, surplus_counts, true)?;
         }
         Ok(())
     }
 
-    async fn end(&mut self) -> Result<(), WorkError> {
-        self.settle_postponed().await?;
-        if let Some(keys) = self.tally.may_be_deleted() {
+    async fn end(&self) -> Result<(), WorkError> {
+        self.settle_postponed(true).await?;
+        let surplus = self.tally().may_be_deleted();
+        if let Some(keys) = surplus {
             let permit = Permit {
                 repair: true,
                 delete: true,
                 overwrite_newer: true,
             };
-            for settled in self.work.settle(&keys, permit).await? {
-                self.tally.count(settled, true, true)?;
-            }
+            self.settle_for_good(&keys, permit, true).await?;
         }
-        let report = self.tally.end().clone();
+        let report = self.tally().end().clone();
         self.work.ctx.status.note(|status| {
             let progress = status.progress.get_or_insert_default();
             progress.rows = report.compared;
             progress.rows_total = report.compared;
             status.verify = Some(report);
         });
-        self.tally.verdict()
+        self.tally().verdict()
     }
 
-    async fn publish(&mut self) {
-        let report = self.tally.interim().clone();
+    async fn publish(&self) {
+        let report = self.tally().interim().clone();
         self.work.ctx.status.note(|status| {
             let progress = status.progress.get_or_insert_default();
             progress.rows = report.compared;
@@ -218,21 +245,5 @@ impl Pass<'_> {
             status.verify = Some(report);
         });
         self.work.ctx.status.publish_after(REPORT_EVERY).await;
-    }
-}
-
-/// Which of the two is read.
-#[derive(Clone, Copy)]
-enum Side {
-    Base,
-    Follower,
-}
-
-impl Side {
-    fn of(self, work: &Work) -> (&crate::store::Database, &crate::store::TableSide) {
-        match self {
-            Self::Base => (work.base(), work.base_side()),
-            Self::Follower => (work.follower(), work.follower_side()),
-        }
     }
 }

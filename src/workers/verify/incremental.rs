@@ -3,12 +3,12 @@
 //! settled, so a restart, a locked row or a held delete never skips anything.
 
 use super::lists::List;
-use super::repair::{Mismatch, Permit, Settled, Verdict, by_key};
+use super::repair::{Mismatch, Permit, Settled, Verdict};
 use crate::api::task::VerifyReport;
 use crate::api::tuning::RepairPolicy;
 use crate::control;
-use crate::rows::{Key, Row};
-use crate::store::{Database, Lock, TableSide, TxOptions};
+use crate::rows::{Key, Sketch};
+use crate::store::{Database, TableSide, TxOptions};
 use crate::words::{SecondaryWrites, Side};
 use crate::workers::clock;
 use crate::workers::context::TaskContext;
@@ -79,6 +79,15 @@ struct Told {
     queue: bool,
     held: u64,
     past_acknowledgement: bool,
+}
+
+/// Where the window goes on after these rows; `None`: they were the last.
+fn next(mut rows: Vec<Sketch>) -> Option<(String, Key)> {
+    if (rows.len() as u32) < PAGE {
+        return None;
+    }
+    let last = rows.pop()?;
+    Some((last.version?, last.key))
 }
 
 /// What one pass found.
@@ -179,24 +188,23 @@ impl Incremental {
             let rows = self
                 .window(self.work.base(), self.work.base_side(), from, until, after.as_ref())
                 .await?;
-            let keys: Vec<Key> = rows.iter().map(|row| self.work.base_side().key_of(row)).collect();
+            let keys: Vec<Key> = rows.iter().map(|row| row.key.clone()).collect();
             let held = self
                 .look_up(self.work.follower(), self.work.follower_side(), &keys)
                 .await?;
-            let suspicious: Vec<Key> = keys
+            let suspicious: Vec<Key> = rows
                 .iter()
-                .zip(&rows)
-                .filter(|(key, row)| match held.get(*key) {
+                .filter(|row| match held.get(&row.key) {
                     None => true,
                     // Changed since the base's row was read: in the window that its version falls into.
-                    Some(held) if self.work.version(held) >= Some(until) && self.work.newer(held, row) => false,
-                    Some(held) => !self.work.equal(row, held),
+                    Some(held) if held.version.as_deref() >= Some(until) && held.version > row.version => false,
+                    Some(held) => !self.work.comparison().alike(row, held),
                 })
-                .map(|(key, _)| key.clone())
+                .map(|row| row.key.clone())
                 .collect();
             self.report.compared += rows.len() as u64;
             self.settle(&suspicious, false, pass).await?;
-            match self.next(&rows, keys) {
+            match next(rows) {
                 Some(next) => after = Some(next),
                 None => return Ok(()),
             }
@@ -216,21 +224,20 @@ impl Incremental {
                     after.as_ref(),
                 )
                 .await?;
-            let keys: Vec<Key> = rows.iter().map(|row| self.work.follower_side().key_of(row)).collect();
+            let keys: Vec<Key> = rows.iter().map(|row| row.key.clone()).collect();
             let there = self.look_up(self.work.base(), self.work.base_side(), &keys).await?;
-            let suspicious: Vec<Key> = keys
+            let suspicious: Vec<Key> = rows
                 .iter()
-                .zip(&rows)
-                .filter(|(key, held)| match there.get(*key) {
+                .filter(|held| match there.get(&held.key) {
                     None => true,
-                    Some(row) if self.work.version(row) >= Some(until) => false,
-                    Some(row) => !self.work.equal(row, held),
+                    Some(row) if row.version.as_deref() >= Some(until) => false,
+                    Some(row) => !self.work.comparison().alike(row, held),
                 })
-                .map(|(key, _)| key.clone())
+                .map(|held| held.key.clone())
                 .collect();
             self.report.compared += rows.len() as u64;
             self.settle(&suspicious, false, pass).await?;
-            match self.next(&rows, keys) {
+            match next(rows) {
                 Some(next) => after = Some(next),
                 None => return Ok(()),
             }
@@ -244,18 +251,24 @@ impl Incremental {
         from: &str,
         until: &str,
         after: Option<&(String, Key)>,
-    ) -> Result<Vec<Row>, WorkError> {
+    ) -> Result<Vec<Sketch>, WorkError> {
         self.work.ctx.go_on()?;
-        self.work
+        let rows = self
+            .work
             .ctx
             .retry(async || {
                 let mut tx = self.work.begin_plain(database).await?;
                 let after = after.map(|(version, key)| (version.as_str(), key));
-                let rows = tx.read_window(side, from, until, after, PAGE).await?;
+                let comparison = self.work.comparison();
+                let rows = tx.sketch_window(side, comparison, (from, until), after, PAGE).await?;
                 tx.rollback().await;
                 Ok(rows)
             })
-            .await
+            .await?;
+        for row in &rows {
+            self.work.saw(row.bytes);
+        }
+        Ok(rows)
     }
 
     pub async fn look_up(
@@ -263,7 +276,7 @@ impl Incremental {
         database: &Database,
         side: &TableSide,
         keys: &[Key],
-    ) -> Result<BTreeMap<Key, Row>, WorkError> {
+    ) -> Result<BTreeMap<Key, Sketch>, WorkError> {
         if keys.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -271,19 +284,14 @@ impl Incremental {
             .ctx
             .retry(async || {
                 let mut tx = self.work.begin_plain(database).await?;
-                let rows = tx.read_keys(side, keys, Lock::None).await?;
+                let rows = tx.sketch_keys(side, self.work.comparison(), keys).await?;
                 tx.rollback().await;
-                Ok(by_key(side, rows))
+                for row in &rows {
+                    self.work.saw(row.bytes);
+                }
+                Ok(rows.into_iter().map(|row| (row.key.clone(), row)).collect())
             })
             .await
-    }
-
-    fn next(&self, rows: &[Row], mut keys: Vec<Key>) -> Option<(String, Key)> {
-        if (rows.len() as u32) < PAGE {
-            return None;
-        }
-        let version = self.work.version(rows.last()?)?.to_owned();
-        Some((version, keys.pop()?))
     }
 
     /// Settles keys and counts; answers with those that stay open. `explained`: a list names them, so a row that the

@@ -108,7 +108,7 @@ impl Incremental {
             .into_iter()
             .filter(|key| match (base.get(key), follower.get(key)) {
                 (None, None) => false,
-                (Some(row), Some(held)) => !self.work.equal(row, held),
+                (Some(row), Some(held)) => !self.work.comparison().alike(row, held),
                 _ => true,
             })
             .collect())

@@ -24,7 +24,7 @@ impl Work {
     /// One verdict per key. Rows that were written lately are `FollowerNewer` until `overwrite_newer` asks for a verdict.
     pub async fn look_again(&self, keys: &[Key], permit: Permit) -> Result<Vec<Settled>, WorkError> {
         let mut settled = Vec::with_capacity(keys.len());
-        for batch in keys.chunks(BATCH) {
+        for batch in keys.chunks(self.together(BATCH)) {
             if permit.overwrite_newer {
                 self.look_until_still(batch, &mut settled).await?;
             } else {
@@ -123,6 +123,7 @@ impl Work {
                 })
                 .await?;
             for (key, row) in by_key(side, rows) {
+                self.saw(row.bytes());
                 // Another spelling of a key that was asked for is another key here.
                 let Some(both) = found.get_mut(&key) else { continue };
                 if at == 0 {

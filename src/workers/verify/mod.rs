@@ -4,9 +4,11 @@
 mod differences;
 pub mod full;
 pub mod incremental;
+mod ledger;
 mod lists;
 mod look;
 mod repair;
+mod rungs;
 mod tally;
 
 pub use differences::{Difference, Differences};

@@ -101,7 +101,7 @@ impl Work {
         sorted.sort_unstable();
         sorted.dedup();
         let mut settled = Vec::with_capacity(sorted.len());
-        for batch in sorted.chunks(BATCH) {
+        for batch in sorted.chunks(self.together(BATCH)) {
             let batch: Vec<Key> = batch.iter().map(|key| (*key).clone()).collect();
             match self
                 .ctx
@@ -218,6 +218,9 @@ impl Work {
             follower.read_keys(follower_side, keys, Lock::Update).await?,
         );
 
+        for row in in_base.values().chain(in_follower.values()) {
+            self.saw(row.bytes());
+        }
         // A row that was absent may have been inserted by a writer who held the follower's key until now. Each
         // statement of a READ COMMITTED transaction sees a new snapshot; no lock is taken here, so no order is broken.
         let absent: Vec<Key> = keys.iter().filter(|key| !in_base.contains_key(*key)).cloned().collect();

@@ -3,6 +3,7 @@
 use super::differences::{Difference, Differences};
 use super::repair::{Mismatch, Settled, Verdict};
 use crate::api::task::VerifyReport;
+use crate::control::verified::Found;
 use crate::rows::Key;
 use crate::workers::error::WorkError;
 
@@ -54,6 +55,16 @@ impl<'d> Tally<'d> {
             left: 0,
             differences,
         }
+    }
+
+    /// Adds what earlier workers of this pass have verified.
+    pub fn go_on_from(&mut self, found: &Found) {
+        let count = |counted: i64| counted.unsigned_abs();
+        self.report.compared += count(found.base_rows) + count(found.follower_rows);
+        self.report.target_missing += count(found.target_missing);
+        self.report.neq += count(found.neq);
+        self.report.base_missing += count(found.base_missing);
+        self.report.repaired += count(found.repaired);
     }
 
     /// `surplus_counts`: this is where a row that the base lacks is met for good. `last`: what is not settled now stays
