@@ -159,6 +159,10 @@ fn what_can_never_become_valid_is_refused_at_apply() {
         &now(&[("target/engine", json!("MySQL"))]),
         "spec.target cannot be changed above SourceOnly",
     );
+    server.refuses(
+        &now(&[("application/configMapRef", json!({"name": "another"}))]),
+        "spec.application.configMapRef cannot be changed above SourceOnly",
+    );
     server.apply(&now(&[("phase", json!("TargetOnly"))]));
     server.apply(&now(&[("phase", json!("SourceOnly"))]));
     server.apply(&now(&[("phase", json!("TargetOnly"))]));

@@ -1,6 +1,6 @@
 //! End to end on a real cluster, through the chart: the whole ladder under load while a copy pod and the operator are
-//! killed, and every kind of bad input. Needs root (or `KUBECONFIG`, a cluster of yours); starts what it needs by the
-//! scripts in `tests/cluster`, and the cluster is left running for the next test: `tests/cluster/down` ends it.
+//! killed, and every kind of bad input. Needs root: it starts what it needs by the scripts in `tests/cluster`. The cluster
+//! is left running for the next test; `tests/cluster/down` ends it.
 
 #![allow(clippy::unwrap_used)] // A panic is the report.
 
@@ -186,6 +186,14 @@ fn bad_input_ends_in_a_condition_that_names_object_and_remedy() {
         cluster.apply(&mode(name)).unwrap();
         cluster.apply(&migration(name, table, source, "postgres")).unwrap();
     }
+    // A namespace that the chart was not told of lacks the workers' account.
+    let mut nobody = migration("no-account", "no_key", "wrong-password", "postgres");
+    nobody["spec"]["worker"] = json!({"serviceAccountName": "not-there-either"});
+    cluster.apply(&nobody).unwrap();
+    let condition = cluster.condition_where("no-account", "Ready", |found| found["reason"] == "WorkerNotStarting");
+    let message = condition["message"].as_str().unwrap_or_default();
+    assert!(message.contains("ServiceAccount not-there-either"), "{condition}");
+
     for (name, _, _, words) in &cases {
         let condition = cluster.condition_where(name, "Ready", |found| {
             found["status"] == "False" && found["reason"] != "PreflightRunning"

@@ -31,6 +31,7 @@ use crate::words::Protocol;
     validation = Rule::new("self.spec.source == oldSelf.spec.source || !has(oldSelf.status) || !has(oldSelf.status.mode) || oldSelf.status.mode == 'SRC_ONLY'").message("spec.source cannot be changed above SourceOnly; go back to SourceOnly first"),
     validation = Rule::new("self.spec.target == oldSelf.spec.target || !has(oldSelf.status) || !has(oldSelf.status.mode) || oldSelf.status.mode == 'SRC_ONLY'").message("spec.target cannot be changed above SourceOnly; go back to SourceOnly first"),
     validation = Rule::new("self.spec.tables == oldSelf.spec.tables || !has(oldSelf.status) || !has(oldSelf.status.mode) || oldSelf.status.mode == 'SRC_ONLY'").message("spec.tables cannot be changed above SourceOnly; go back to SourceOnly first, or write another DataMigration for further tables"),
+    validation = Rule::new("self.spec.application.configMapRef == oldSelf.spec.application.configMapRef || !has(oldSelf.status) || !has(oldSelf.status.mode) || oldSelf.status.mode == 'SRC_ONLY'").message("spec.application.configMapRef cannot be changed above SourceOnly: the application would go on reading the old one; go back to SourceOnly first"),
     doc = "DataMigration moves live tables from one database to another under an application's traffic, rung by rung.",
     printcolumn(
         name = "Phase",

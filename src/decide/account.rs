@@ -11,6 +11,7 @@ use super::rungs::target_only;
 use super::stance::Stance;
 use super::{Outlook, Pass, failed};
 use crate::api::conditions::{ConditionType, Reason};
+use crate::api::migration::Acknowledge;
 use crate::api::phase::Phase;
 use crate::api::status::RowTotals;
 use crate::api::task::{TaskKind, VerifyScope};
@@ -304,7 +305,13 @@ fn acknowledged(pass: &Pass, outlook: &Outlook, findings: &mut Vec<Finding>) {
             Truth::True,
             Reason::Acknowledged,
             format!(
-                "every instance follows epoch {} ({}), as of {} by the base's clock",
+                "{} epoch {} ({}), as of {} by the base's clock",
+                match &pass.migration.application.acknowledge {
+                    Acknowledge::Instances { .. } => "every instance follows",
+                    // Nobody has looked.
+                    Acknowledge::Delay { .. } =>
+                        "the delay has passed after which acknowledge.by: Delay takes every instance to follow",
+                },
                 control.epoch,
                 stance.words(),
                 journal.acked_at.as_deref().unwrap_or("an unknown time")

@@ -107,8 +107,46 @@ fn job(raw: &KubeJob, pods: &[KubePod]) -> Job {
                 found.last_transition_time.as_ref().map(|time| time.0),
             )
         }),
-        trouble: waits(raw).then(|| pods.iter().filter(own).find_map(trouble)).flatten(),
+        trouble: waits(raw)
+            .then(|| {
+                pods.iter()
+                    .filter(own)
+                    .find_map(trouble)
+                    .or_else(|| no_pod(raw, pods.iter().any(|pod| own(&pod))))
+            })
+            .flatten(),
     }
+}
+
+/// Kubernetes has begun with the Job and could not make a pod for it. Why is only in an event of the Job's, which the
+/// operator may not read.
+fn no_pod(job: &KubeJob, has_pod: bool) -> Option<(String, String)> {
+    let status = job.status.as_ref()?;
+    let none = [status.active, status.failed, status.succeeded, status.terminating]
+        .iter()
+        .all(|count| count.unwrap_or(0) == 0);
+    if has_pod || !none || status.start_time.is_none() || job.spec.as_ref()?.suspend == Some(true) {
+        return None;
+    }
+    let account = job
+        .spec
+        .as_ref()?
+        .template
+        .spec
+        .as_ref()?
+        .service_account_name
+        .as_deref();
+    Some((
+        "NoPod".to_owned(),
+        format!(
+            "Kubernetes made no pod for Job {name}; usually ServiceAccount {account} is not in namespace {namespace} (name the \
+             namespace in the chart's workerNamespaces), or a quota or Pod Security forbids the pod: \
+             kubectl describe job {name} -n {namespace} says which",
+            name = job.name_any(),
+            account = account.unwrap_or("default"),
+            namespace = job.namespace().unwrap_or_default(),
+        ),
+    ))
 }
 
 /// Why a pod does not start, where its status says so.
@@ -231,6 +269,30 @@ mod tests {
         let mut apart = young;
         apart.spec.application.config_map_ref.name = "another".to_owned();
         assert_eq!(conflict(&apart, &[old]), None);
+    }
+
+    #[test]
+    fn a_job_for_which_no_pod_can_be_made_is_trouble() {
+        let with = |status: serde_json::Value| -> KubeJob {
+            serde_json::from_value(json!({
+                "metadata": {"name": "orders-preflight", "namespace": "shop"},
+                "spec": {"template": {"spec": {"serviceAccountName": "worker", "containers": []}}},
+                "status": status,
+            }))
+            .unwrap()
+        };
+        let (reason, message) = job(&with(json!({"startTime": "2026-01-01T00:00:00Z"})), &[])
+            .trouble
+            .unwrap();
+        assert_eq!(reason, "NoPod");
+        assert!(message.contains("ServiceAccount worker") && message.contains("describe job orders-preflight -n shop"));
+        for fine in [
+            json!({}),
+            json!({"startTime": "2026-01-01T00:00:00Z", "active": 1}),
+            json!({"startTime": "2026-01-01T00:00:00Z", "failed": 1}),
+        ] {
+            assert_eq!(job(&with(fine), &[]).trouble, None);
+        }
     }
 
     #[test]

@@ -248,10 +248,10 @@ fn with_statement(problem: &PairProblem, table: &Table, from: &TableSchema, to: 
     let statement = match problem.reason {
         "KeyMissing" if table.key.is_none() && from.primary_key.is_empty() => Some(add_key(from)),
         "VersionMissing" => {
-            let lacking: Vec<String> = [from, to]
+            let lacking: Vec<String> = [(Side::Source, from), (Side::Target, to)]
                 .iter()
-                .filter(|schema| schema.column(&table.version).is_none())
-                .map(|schema| add_version(schema, &table.version))
+                .filter(|(_, schema)| schema.column(&table.version).is_none())
+                .map(|(side, schema)| format!("on the {side}: {}", add_version(schema, &table.version)))
                 .collect();
             (!lacking.is_empty()).then(|| lacking.join("; "))
         }
