@@ -9,6 +9,8 @@ mod fences;
 mod helpers;
 #[path = "store/keys.rs"]
 mod keys;
+#[path = "store/loads.rs"]
+mod loads;
 #[path = "store/transactions.rs"]
 mod transactions;
 #[path = "store/values.rs"]

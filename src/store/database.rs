@@ -17,8 +17,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A database; cloning it is cheap, clones share the pool.
 #[derive(Clone)]
 pub struct Database {
-    pool: Pool,
-    label: Arc<str>,
+    pub(crate) pool: Pool,
+    pub(crate) label: Arc<str>,
     max_connections: u32,
 }
 

@@ -1,6 +1,7 @@
 //! The databases: connections whose sessions are alike on both engines, schemas, and the row operations of workers and
 //! of the dual-write library. The one place that builds SQL; identifiers pass through [`Ident`], values are bound.
 
+mod cells;
 mod classify;
 mod config;
 mod database;
@@ -9,6 +10,9 @@ mod error;
 mod fence;
 mod ident;
 mod introspect;
+mod load;
+mod load_put;
+mod load_read;
 mod mysql;
 mod pair;
 mod postgres;
@@ -27,6 +31,8 @@ pub use digest::{Range, RangeDigest};
 pub use error::{CommitError, StoreError};
 pub use fence::{Fence, FenceState};
 pub use ident::Ident;
+pub use load::{Batch, Load, Way};
+pub use load_read::Reader;
 pub use probe::MissingPrivilege;
 pub use schema::{ColumnSchema, ForeignKey, KeyRequest, TableSchema, Trigger, UniqueKey};
 pub use side::{ColumnMapping, MappedColumn, PairProblem, TableMapping, TablePair, TableSide};

@@ -11,7 +11,9 @@ use sqlx::{
     ValueRef as _,
 };
 
+use super::cells::Cell;
 use super::config::UrlParts;
+use super::load::Lane;
 use super::{ConnectConfig, IDLE_IN_TRANSACTION, TlsMode, TxOptions};
 use crate::rows::Value;
 
@@ -75,7 +77,7 @@ pub(crate) async fn try_connect(options: &MySqlConnectOptions) -> Result<(), sql
     conn.close().await
 }
 
-async fn prepare_session(conn: &mut MySqlConnection) -> Result<Flavour, sqlx::Error> {
+pub(crate) async fn prepare_session(conn: &mut MySqlConnection) -> Result<Flavour, sqlx::Error> {
     let (version,): (String,) = sqlx::query_as("SELECT VERSION()").fetch_one(&mut *conn).await?;
     let flavour = if version.contains("MariaDB") {
         Flavour::MariaDb
@@ -148,7 +150,7 @@ pub(crate) fn decode(row: &MySqlRow) -> Result<Vec<Value>, sqlx::Error> {
     (0..row.len()).map(|i| cell(row, i)).collect()
 }
 
-fn cell(row: &MySqlRow, i: usize) -> Result<Value, sqlx::Error> {
+pub(crate) fn cell(row: &MySqlRow, i: usize) -> Result<Value, sqlx::Error> {
     let raw = row.try_get_raw(i)?;
     if raw.is_null() {
         return Ok(Value::Null);
@@ -190,6 +192,34 @@ fn cell(row: &MySqlRow, i: usize) -> Result<Value, sqlx::Error> {
             Value::Text(crate::rows::canonical::decimal(&text).map_err(undecodable)?)
         }
         _ => Value::Text(row.try_get_unchecked::<String, _>(i)?),
+    })
+}
+
+/// A cell's bytes as the binary protocol has them, in a lane that takes them as they are. `None`: not of that type.
+pub(crate) fn raw(lane: Lane, bytes: &[u8]) -> Option<Cell<'_>> {
+    Some(match lane {
+        Lane::Int => Cell::Int(match bytes.len() {
+            8 => i64::from_le_bytes(bytes.try_into().ok()?),
+            4 => i64::from(i32::from_le_bytes(bytes.try_into().ok()?)),
+            2 => i64::from(i16::from_le_bytes(bytes.try_into().ok()?)),
+            1 => i64::from(i8::from_le_bytes(bytes.try_into().ok()?)),
+            _ => return None,
+        }),
+        Lane::Unsigned => Cell::Unsigned(match bytes.len() {
+            8 => u64::from_le_bytes(bytes.try_into().ok()?),
+            4 => u64::from(u32::from_le_bytes(bytes.try_into().ok()?)),
+            2 => u64::from(u16::from_le_bytes(bytes.try_into().ok()?)),
+            1 => u64::from(*bytes.first()?),
+            _ => return None,
+        }),
+        Lane::Float => match bytes.len() {
+            8 => Cell::Float(f64::from_le_bytes(bytes.try_into().ok()?)),
+            4 => Cell::Float32(f32::from_le_bytes(bytes.try_into().ok()?)),
+            _ => return None,
+        },
+        Lane::Text => Cell::Text(std::str::from_utf8(bytes).ok()?),
+        Lane::Bytes => Cell::Bytes(bytes),
+        Lane::Exact => return None,
     })
 }
 

@@ -7,9 +7,11 @@ use sqlx::{
     ValueRef as _,
 };
 
+use super::cells::Cell;
 use super::config::UrlParts;
+use super::load::Lane;
 use super::{ConnectConfig, IDLE_IN_TRANSACTION, TlsMode, TxOptions};
-use crate::rows::{Value, canonical};
+use crate::rows::{LogicalType, Value, canonical};
 
 /// PostgreSQL counts time from here.
 const EPOCH: jiff::civil::DateTime = jiff::civil::date(2000, 1, 1).at(0, 0, 0, 0);
@@ -53,7 +55,7 @@ pub(crate) async fn try_connect(options: &PgConnectOptions) -> Result<(), sqlx::
     conn.close().await
 }
 
-async fn prepare_session(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+pub(crate) async fn prepare_session(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     // row_security off: a policy that hides rows is an error instead of a hole in the copy.
     conn.execute(AssertSqlSafe(format!(
         "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
@@ -106,7 +108,7 @@ pub(crate) fn decode(row: &PgRow) -> Result<Vec<Value>, sqlx::Error> {
     (0..row.len()).map(|i| cell(row, i)).collect()
 }
 
-fn cell(row: &PgRow, i: usize) -> Result<Value, sqlx::Error> {
+pub(crate) fn cell(row: &PgRow, i: usize) -> Result<Value, sqlx::Error> {
     let raw = row.try_get_raw(i)?;
     if raw.is_null() {
         return Ok(Value::Null);
@@ -156,6 +158,42 @@ fn cell(row: &PgRow, i: usize) -> Result<Value, sqlx::Error> {
                 })?
         }
     })
+}
+
+/// A cell's bytes as the binary protocol has them, in a lane that takes them as they are. `None`: not of that type.
+pub(crate) fn raw(lane: Lane, bytes: &[u8]) -> Option<Cell<'_>> {
+    Some(match lane {
+        Lane::Int | Lane::Unsigned => Cell::Int(number(bytes)?),
+        Lane::Text => Cell::Text(std::str::from_utf8(bytes).ok()?),
+        Lane::Bytes => Cell::Bytes(bytes),
+        Lane::Float | Lane::Exact => return None,
+    })
+}
+
+fn number(bytes: &[u8]) -> Option<i64> {
+    Some(match bytes.len() {
+        8 => i64::from_be_bytes(bytes.try_into().ok()?),
+        4 => i64::from(i32::from_be_bytes(bytes.try_into().ok()?)),
+        2 => i64::from(i16::from_be_bytes(bytes.try_into().ok()?)),
+        _ => return None,
+    })
+}
+
+/// A key's value from binary COPY data. `None`: malformed, or of a type or time that is read in another way.
+pub(crate) fn binary_key(logical: &LogicalType, bytes: &[u8]) -> Option<Value> {
+    use LogicalType as T;
+    // Years before the first are spelled with BC by the server, which this does not imitate.
+    let of_our_era = |text: String| (!text.starts_with(['-', '0'])).then_some(Value::Text(text));
+    match logical {
+        T::Int { .. } => number(bytes).map(Value::Int),
+        T::Text { .. } => String::from_utf8(bytes.to_vec()).ok().map(Value::Text),
+        T::Bytes => Some(Value::Bytes(bytes.to_vec())),
+        T::Uuid => uuid::Uuid::from_slice(bytes).ok().map(|u| Value::Text(u.to_string())),
+        T::Timestamp { .. } => of_our_era(timestamp(number(bytes)?)?),
+        T::Date => of_our_era(date(number(bytes)?)?),
+        T::Decimal { .. } => numeric(bytes).map(Value::Text),
+        _ => None,
+    }
 }
 
 fn int(raw: &sqlx::postgres::PgValueRef<'_>) -> Option<i64> {

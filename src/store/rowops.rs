@@ -176,10 +176,19 @@ fn per_statement(parameters_each: usize) -> usize {
 
 /// The same number for the same key everywhere: 64 bits of SHA-256 over table and key.
 fn key_lock(table: &str, key: &Key) -> i64 {
+    hashed(table, key.to_json().as_bytes())
+}
+
+/// A table's name as a number, where the name itself may be too long.
+pub(crate) fn name_hash(table: &str) -> i64 {
+    hashed(table, &[])
+}
+
+fn hashed(table: &str, rest: &[u8]) -> i64 {
     let mut hash = Sha256::new();
     hash.update((table.len() as u64).to_be_bytes());
     hash.update(table.as_bytes());
-    hash.update(key.to_json().as_bytes());
+    hash.update(rest);
     let full = hash.finalize();
     let mut eight = [0u8; 8];
     eight.copy_from_slice(&full[..8]);
@@ -405,6 +414,37 @@ fn on_conflict(sql: &mut Sql<'_>, side: &TableSide, guarded: bool) {
         let table = side.table.quoted(Engine::Postgres);
         sql.push(&format!(" WHERE EXCLUDED.{v} > {table}.{v}"));
     }
+}
+
+/// An INSERT of many rows whose values are bound, guarded: its text depends on their number alone.
+pub(crate) fn insert_many(side: &TableSide, rows: usize) -> String {
+    let mut sql = Sql::new(side);
+    sql.push("INSERT INTO ")
+        .table()
+        .push(" (")
+        .list(0..side.columns.len(), ", ", |sql, i| {
+            sql.column(i);
+        })
+        .push(") VALUES ");
+    let row = format!("({})", vec!["?"; side.columns.len()].join(", "));
+    sql.push(&vec![row.as_str(); rows].join(", "));
+    on_duplicate_key(&mut sql, side, true);
+    sql.finish().sql
+}
+
+/// PostgreSQL: a table's rows put, guarded.
+pub(crate) fn insert_guarded_from(side: &TableSide, columns: &str, table: &str) -> String {
+    let overriding = if side.overriding {
+        " OVERRIDING SYSTEM VALUE"
+    } else {
+        ""
+    };
+    let mut sql = Sql::new(side);
+    sql.push("INSERT INTO ")
+        .table()
+        .push(&format!(" ({columns}){overriding} SELECT {columns} FROM {table}"));
+    on_conflict(&mut sql, side, true);
+    sql.finish().sql
 }
 
 fn delete(side: &TableSide, keys: &[Key]) -> Result<Statement, String> {

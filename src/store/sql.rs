@@ -407,7 +407,7 @@ fn mysql_comparand(logical: &LogicalType) -> Cow<'static, str> {
 
 /// The type of the CAST around a PostgreSQL parameter. Lengths are left away: a cast would cut in silence where an
 /// assignment refuses.
-fn postgres_cast(column: &MappedColumn) -> &str {
+pub(crate) fn postgres_cast(column: &MappedColumn) -> &str {
     match column.logical {
         LogicalType::Text { .. } if column.native != "citext" => "text",
         LogicalType::Decimal { .. } => "numeric",
@@ -434,7 +434,7 @@ pub(crate) fn rendered(engine: Engine, column: &MappedColumn) -> String {
 }
 
 /// The value as it is bound, if the column holds it exactly.
-fn sendable(engine: Engine, column: &MappedColumn, value: &Value) -> Result<Value, String> {
+pub(crate) fn sendable(engine: Engine, column: &MappedColumn, value: &Value) -> Result<Value, String> {
     use LogicalType as T;
     canonical::fits(&column.logical, value)?;
     if let (Engine::MySql, Value::Float(x)) = (engine, value) {

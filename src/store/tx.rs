@@ -22,7 +22,7 @@ const MOST_BINDS_KEPT: usize = 64;
 
 /// A transaction. Dropped without `commit`, it is rolled back.
 pub struct Tx {
-    inner: Inner,
+    pub(crate) inner: Inner,
     label: Arc<str>,
     options: TxOptions,
     /// The first failure after which the server will not commit: its connection is gone, or PostgreSQL aborted it.
@@ -298,11 +298,11 @@ impl Tx {
         }
     }
 
-    fn limit(&self) -> Option<Duration> {
+    pub(crate) fn limit(&self) -> Option<Duration> {
         self.options.statement_timeout.map(|t| t + GRACE)
     }
 
-    fn settle<T>(&mut self, outcome: Option<Result<T, sqlx::Error>>) -> Result<T> {
+    pub(crate) fn settle<T>(&mut self, outcome: Option<Result<T, sqlx::Error>>) -> Result<T> {
         let error = match outcome {
             Some(Ok(value)) => return Ok(value),
             Some(Err(e)) => {
@@ -333,7 +333,7 @@ fn kept(statement: &Statement) -> bool {
     statement.binds.len() <= MOST_BINDS_KEPT
 }
 
-async fn bounded<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn bounded<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
     match limit {
         Some(limit) => tokio::time::timeout(limit, work).await.ok(),
         None => Some(work.await),

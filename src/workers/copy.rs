@@ -3,20 +3,22 @@
 
 use super::context::TaskContext;
 use super::error::WorkError;
+use super::loader::Loader;
 use super::pace::{BatchSize, RowRate, Waits};
 use super::work::{Work, short};
 use crate::control::chunks::{Chunk, ChunkSet, Claim, Totals};
 use crate::control::rejects::{self, Reject};
 use crate::rows::{Key, Row};
-use crate::store::{StoreError, Tx, TxOptions};
+use crate::store::{Load, StoreError, Tx, TxOptions};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Half of what the application's library waits for its second write by default.
-const BATCH_TARGET: Duration = Duration::from_millis(125);
+pub(super) const BATCH_TARGET: Duration = Duration::from_millis(125);
 /// No statement of a batch may last longer: the server ends it, and the batch is halved.
-const BATCH_MOST: Duration = Duration::from_millis(250);
+pub(super) const BATCH_MOST: Duration = Duration::from_millis(250);
 /// A single row on a server that is slow with everything.
 const ROW_MOST: Duration = Duration::from_secs(3);
 /// Rows in one statement at most.
@@ -37,19 +39,22 @@ pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
             round: context.task.round,
         },
         rate: RowRate::new(context.migration.copy.rows_per_second),
+        load: Arc::new(Load::new(work.base_side(), work.follower_side())),
         work,
     };
-    copy.run().await
+    Arc::new(copy).run().await
 }
 
-struct Copy {
-    work: Work,
-    chunks: ChunkSet,
-    rate: RowRate,
+/// One table's copy; its lanes share it.
+pub(super) struct Copy {
+    pub(super) work: Work,
+    pub(super) chunks: ChunkSet,
+    pub(super) rate: RowRate,
+    load: Arc<Load>,
 }
 
 impl Copy {
-    async fn run(&self) -> Result<(), WorkError> {
+    async fn run(self: Arc<Self>) -> Result<(), WorkError> {
         let context = &self.work.ctx;
         context
             .retry(async || {
@@ -122,7 +127,7 @@ impl Copy {
     }
 
     /// One connection's work: claim, copy, again, until every range is done.
-    async fn lane(&self, number: u32) -> Result<(), WorkError> {
+    async fn lane(self: &Arc<Self>, number: u32) -> Result<(), WorkError> {
         let context = &self.work.ctx;
         let owner = format!("{}#{number}", context.owner);
         // The same rows may be read again after a batch that was too large; a batch must fit into a second's share.
@@ -132,9 +137,10 @@ impl Copy {
             .rows_per_second
             .map_or(BATCH_ROWS, |rate| rate.clamp(1, BATCH_ROWS));
         let mut size = BatchSize::new(most, BATCH_TARGET);
+        let mut loader = Loader::new(self, &self.load, &owner);
         loop {
             match context.retry(async || self.claim(&owner).await).await? {
-                Some(Claim::Chunk(chunk)) => match self.copy_chunk(chunk, &owner, &mut size).await {
+                Some(Claim::Chunk(chunk)) => match self.copy_chunk(chunk, &owner, &mut size, &mut loader).await {
                     // Whoever holds it now goes on from its progress.
                     Err(WorkError::ClaimLost(message)) => tracing::info!(message, "claim lost"),
                     other => other?,
@@ -179,10 +185,20 @@ impl Copy {
         Ok(Some(Claim::Chunk(chunk)))
     }
 
-    async fn copy_chunk(&self, mut chunk: Chunk, owner: &str, size: &mut BatchSize) -> Result<(), WorkError> {
+    async fn copy_chunk(
+        &self,
+        mut chunk: Chunk,
+        owner: &str,
+        size: &mut BatchSize,
+        loader: &mut Loader,
+    ) -> Result<(), WorkError> {
         let context = &self.work.ctx;
         loop {
             context.go_on()?;
+            match loader.load(chunk).await? {
+                None => return Ok(()),
+                Some(rest) => chunk = rest,
+            }
             let limit = size.rows();
             let read = context
                 .retry(async || {
@@ -212,6 +228,7 @@ impl Copy {
             };
             // A short batch is the range's end; rows inserted behind it by now were written by the application twice.
             let last = (rows.len() as u32) < limit;
+            loader.stepped(rows.len() as u32);
             context
                 .pause(self.rate.reserve(rows.len() as u32, Instant::now()).await)
                 .await?;
@@ -415,7 +432,7 @@ impl Copy {
     }
 
     /// Progress, in the transaction that holds the rows.
-    async fn advance(
+    pub(super) async fn advance(
         &self,
         tx: &mut Tx,
         chunk: &Chunk,
@@ -434,7 +451,7 @@ impl Copy {
     }
 
     /// What the follower has recorded of a chunk, after an outcome that nobody was told.
-    async fn recorded(&self, chunk: &Chunk, owner: &str) -> Result<Option<Chunk>, WorkError> {
+    pub(super) async fn recorded(&self, chunk: &Chunk, owner: &str) -> Result<Option<Chunk>, WorkError> {
         let mut tx = self.work.begin_plain(self.work.follower()).await?;
         let recorded = self.chunks.read(&mut tx, chunk.number, owner).await?;
         tx.rollback().await;

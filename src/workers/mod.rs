@@ -9,6 +9,7 @@ mod copy;
 mod error;
 mod fence;
 mod kubernetes;
+mod loader;
 mod pace;
 mod preflight;
 mod raise;

@@ -75,12 +75,12 @@ impl BatchSize {
         self.rows
     }
 
-    /// Learns from a batch: too slow halves (or scales down further), well under the target grows by half.
+    /// Learns from a batch that was (about) full: too slow halves (or scales down further), well under the target grows by half.
     pub fn took(&mut self, rows: u32, took: Duration) {
         if took > self.target {
             let share = self.target.as_secs_f64() / took.as_secs_f64();
             self.rows = ((f64::from(rows) * share * 0.8) as u32).clamp(1, self.most);
-        } else if rows >= self.rows && took * 2 < self.target {
+        } else if u64::from(rows) * 5 >= u64::from(self.rows) * 4 && took * 2 < self.target {
             self.rows = (self.rows + self.rows / 2 + 1).min(self.most);
         }
     }

@@ -15,13 +15,13 @@ const POSTGRES: &str = "CREATE TYPE kind AS ENUM ('a', 'b'); CREATE TABLE v (
     txt varchar(100), long_text text, raw bytea, day date, tim time(6), wall timestamp(6), inst timestamptz(6),
     doc jsonb, uid uuid, kind kind, big_bits numeric(20,0), v timestamptz NOT NULL)";
 
-async fn table(kind: Kind) -> Db {
+pub async fn table(kind: Kind) -> Db {
     let db = database(kind).await;
     db.execute(if kind == Kind::MariaDb { MARIADB } else { POSTGRES }).await;
     db
 }
 
-const INSERT_MARIADB: &str = r#"INSERT INTO v VALUES
+pub const INSERT_MARIADB: &str = r#"INSERT INTO v VALUES
   (0, 18446744073709551615, 99999999999999999999999999999999999.999999999999999999999999999999, 0.1, 0.1, 1,
    'é😀 trailing  ', '', X'00FF5C27', '2024-02-29', '23:59:59.999999', '9999-12-31 23:59:59.999999', '2038-01-19 03:14:07.999999',
    '{"b": 1.50, "a": [12345678901234567890123, null, "x"]}', '123E4567-e89b-12d3-a456-426614174000', 'b', X'FFFFFFFFFFFFFFFF', '2024-01-01 00:00:00.000001'),

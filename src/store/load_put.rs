@@ -1,0 +1,106 @@
+//! Puts a batch into the follower in the cheapest form that it takes: COPY into PostgreSQL, wide INSERTs whose text never
+//! changes into MySQL. The caller's transaction carries the progress too.
+
+use std::sync::Arc;
+
+use sqlx::mysql::MySqlArguments;
+use sqlx::{Arguments as _, AssertSqlSafe, MySqlConnection, PgConnection};
+
+use super::cells::{self, BINARY_TRAILER, Cell};
+use super::load::Form;
+use super::tx::Inner;
+use super::{Batch, Load, Result, Tx, Way, rowops};
+
+/// COPY data is sent in pieces: one at a time is encrypted, while the server works at the one before.
+const PIECE: usize = 128 * 1024;
+/// Rows of one INSERT, largest first. Each number is a statement that is prepared once per connection and kept, so there
+/// are few; a batch is a sum of them.
+const SHAPES: [usize; 4] = [256, 32, 4, 1];
+/// Parameters of one INSERT: the server holds each in memory for as long as the statement is prepared.
+const MOST_PARAMETERS: usize = 8_192;
+
+impl Tx {
+    /// Puts a batch. `Fresh` is refused as `Duplicate` where a row is there already; nothing but a rollback is left then.
+    /// The future must be awaited to its end: what was sent over the connection cannot be taken back.
+    pub async fn load(&mut self, load: &Load, batch: &Batch, way: Way) -> Result<()> {
+        if batch.rows == 0 {
+            return Ok(());
+        }
+        let outcome = match &mut self.inner {
+            Inner::Postgres(tx) => match way {
+                Way::Fresh => {
+                    let table = load.follower.table.quoted(super::Engine::Postgres);
+                    copy(tx, load, batch, &table).await
+                }
+                Way::Guarded => staged(tx, load, batch).await,
+            },
+            Inner::MySql(tx) => insert(tx, load, batch).await,
+        };
+        self.settle(Some(outcome))
+    }
+}
+
+async fn copy(conn: &mut PgConnection, load: &Load, batch: &Batch, table: &str) -> Result<(), sqlx::Error> {
+    let mut copy = conn.copy_in_raw(&load.copy_in(table)).await?;
+    for piece in batch.data.chunks(PIECE) {
+        copy.send(piece).await?;
+    }
+    if load.form == Form::Binary {
+        copy.send(BINARY_TRAILER).await?;
+    }
+    copy.finish().await.map(|_| ())
+}
+
+async fn staged(conn: &mut PgConnection, load: &Load, batch: &Batch) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(load.create_stage()))
+        .execute(&mut *conn)
+        .await?;
+    copy(conn, load, batch, &load.stage()).await?;
+    sqlx::raw_sql(AssertSqlSafe(load.from_stage()))
+        .execute(&mut *conn)
+        .await?;
+    Ok(())
+}
+
+async fn insert(conn: &mut MySqlConnection, load: &Load, batch: &Batch) -> Result<(), sqlx::Error> {
+    let columns = load.follower.columns.len();
+    let shapes = SHAPES
+        .iter()
+        .copied()
+        .filter(|rows| rows * columns <= MOST_PARAMETERS || *rows == 1);
+    let mut left = batch.rows as usize;
+    let mut packed = batch.data.as_slice();
+    for rows in shapes {
+        if left < rows {
+            continue;
+        }
+        let sql: Arc<str> = rowops::insert_many(&load.follower, rows).into();
+        while left >= rows {
+            let mut arguments = MySqlArguments::default();
+            arguments.reserve(rows * columns, packed.len() / left * rows);
+            for _ in 0..rows * columns {
+                let (cell, rest) =
+                    cells::unpack(packed).ok_or_else(|| sqlx::Error::Encode("a batch is cut off".into()))?;
+                packed = rest;
+                bind(&mut arguments, &cell).map_err(sqlx::Error::Encode)?;
+            }
+            sqlx::query_with(AssertSqlSafe(sql.clone()), arguments)
+                .execute(&mut *conn)
+                .await?;
+            left -= rows;
+        }
+    }
+    Ok(())
+}
+
+fn bind(arguments: &mut MySqlArguments, cell: &Cell<'_>) -> Result<(), sqlx::error::BoxDynError> {
+    match cell {
+        Cell::Null => arguments.add(None::<&str>),
+        Cell::Int(n) => arguments.add(*n),
+        Cell::Unsigned(n) => arguments.add(*n),
+        Cell::Float(x) => arguments.add(*x),
+        Cell::Float32(x) => arguments.add(f64::from(*x)),
+        Cell::Text(text) => arguments.add(*text),
+        Cell::Bytes(bytes) => arguments.add(*bytes),
+    }
+}
