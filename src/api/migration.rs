@@ -145,6 +145,8 @@ impl Acknowledge {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopySettings {
     pub parallelism: u32,
+    /// Pods of one task.
+    pub pods: u32,
     pub rows_per_second: Option<u32>,
 }
 

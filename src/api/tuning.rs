@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CopySpec {
-    /// Connections that copy at the same time. Default: 4.
+    /// Connections that copy at the same time, in each pod. Default: 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub parallelism: Option<u32>,
-    /// Pods that copy at the same time, for very large tables. Default: 1; more are not supported yet.
+    /// Pods that copy one table at the same time, for very large tables. A change counts for tasks that begin later.
+    /// Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub pods: Option<u32>,
@@ -51,7 +52,7 @@ pub enum SecondaryIndexes {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RateLimitSpec {
-    /// Rows per second, of all connections of a task together.
+    /// Rows per second, of all connections of a task together; several pods have equal shares of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub rows_per_second: Option<u32>,

@@ -48,6 +48,9 @@ pub fn job(migration: &Migration, task: &MigrationTask, owner: OwnerReference, w
         ("app.kubernetes.io/name".to_owned(), "datamigration".to_owned()),
         ("app.kubernetes.io/component".to_owned(), "worker".to_owned()),
     ]);
+    // Complete when each of them has found all work done; a pod that is lost is replaced under its own index.
+    let pods = (task.spec.kind == TaskKind::Copy && migration.copy.pods > 1)
+        .then(|| i32::try_from(migration.copy.pods).unwrap_or(i32::MAX));
     Job {
         metadata: ObjectMeta {
             name: Some(name.clone()),
@@ -58,6 +61,9 @@ pub fn job(migration: &Migration, task: &MigrationTask, owner: OwnerReference, w
         },
         spec: Some(JobSpec {
             backoff_limit: Some(BACKOFF_LIMIT),
+            completion_mode: pods.map(|_| "Indexed".to_owned()),
+            completions: pods,
+            parallelism: pods,
             pod_replacement_policy: Some("Failed".to_owned()),
             pod_failure_policy: Some(failure_policy()),
             template: PodTemplateSpec {
@@ -317,6 +323,20 @@ mod tests {
             container["args"],
             json!(["worker", "--namespace=shop", "--task=orders-x"])
         );
+    }
+
+    #[test]
+    fn several_pods_of_a_copy_are_an_indexed_job() {
+        let migration = validate(&with(&[("copy", json!({"pods": 3}))])).unwrap();
+        let spec = |kind| build(&migration, kind)["spec"].clone();
+        let copy = spec("Copy");
+        assert_eq!(
+            (&copy["completionMode"], &copy["completions"], &copy["parallelism"]),
+            (&json!("Indexed"), &json!(3), &json!(3))
+        );
+        assert_eq!(spec("Verify")["completionMode"], json!(null));
+        let one = build(&validate(&orders()).unwrap(), "Copy");
+        assert_eq!(one["spec"]["completionMode"], json!(null));
     }
 
     #[test]

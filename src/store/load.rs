@@ -3,8 +3,8 @@
 //! canonical `Value` where anything has to be converted or checked.
 
 use super::cells::{self, Cell};
-use super::sql::{self, sendable};
-use super::{Engine, Result, StoreError, TableSide, mysql, postgres, rowops};
+use super::sql::sendable;
+use super::{Engine, Result, StoreError, TableSide};
 use crate::rows::canonical::canonical;
 use crate::rows::{Key, LogicalType, Value};
 
@@ -143,188 +143,6 @@ impl Load {
             Form::Cells(_) | Form::Binary => cells::pack(out, cell),
         }
     }
-
-    /// PostgreSQL: the COPY into a table of these columns.
-    pub(crate) fn copy_in(&self, table: &str) -> String {
-        let format = if self.form == Form::Binary {
-            " WITH (FORMAT binary)"
-        } else {
-            ""
-        };
-        format!("COPY {table} ({}) FROM STDIN{format}", self.columns())
-    }
-
-    /// PostgreSQL: a table of the session that takes what the guard then lets through.
-    pub(crate) fn stage(&self) -> String {
-        let name = format!(
-            "_datamigration_stage_{:016x}",
-            rowops::name_hash(self.follower.table.as_str())
-        );
-        format!("pg_temp.{name}")
-    }
-
-    /// Without the table's constraints, and empty again with every commit.
-    pub(crate) fn create_stage(&self) -> String {
-        format!(
-            "CREATE TEMPORARY TABLE IF NOT EXISTS {} ON COMMIT DELETE ROWS AS SELECT {} FROM {} WITH NO DATA",
-            self.stage(),
-            self.columns(),
-            self.follower.table.quoted(Engine::Postgres)
-        )
-    }
-
-    pub(crate) fn from_stage(&self) -> String {
-        rowops::insert_guarded_from(&self.follower, &self.columns(), &self.stage())
-    }
-
-    fn columns(&self) -> String {
-        self.follower
-            .columns
-            .iter()
-            .map(|column| column.name.quoted(Engine::Postgres))
-            .collect::<Vec<_>>()
-            .join(", ")
-    }
-
-    /// PostgreSQL: the COPY out of the base. COPY takes no parameters, so the bounds are settings of the session, which
-    /// [`Load::bounds`] binds.
-    pub(crate) fn copy_out(&self, after: bool, upto: bool, limit: u32) -> String {
-        let side = &self.base;
-        let quoted = |i: usize| side.columns[i].name.quoted(Engine::Postgres);
-        let list = |each: &dyn Fn(usize, usize) -> String| {
-            let parts: Vec<String> = side.key.iter().enumerate().map(|(n, &i)| each(n, i)).collect();
-            parts.join(", ")
-        };
-        let keys = list(&|_, i| quoted(i));
-        let bound = |word: &str| {
-            list(&|n, i| {
-                format!(
-                    "CAST(current_setting('datamigration.{word}_{n}') AS {})",
-                    sql::postgres_cast(&side.columns[i])
-                )
-            })
-        };
-        let columns: Vec<String> = (0..side.columns.len()).map(quoted).collect();
-        let mut text = format!(
-            "COPY (SELECT {} FROM {} WHERE 1 = 1",
-            columns.join(", "),
-            side.table.quoted(Engine::Postgres)
-        );
-        if after {
-            text.push_str(&format!(" AND ({keys}) > ({})", bound("after")));
-        }
-        if upto {
-            text.push_str(&format!(" AND ({keys}) <= ({})", bound("upto")));
-        }
-        if let Some(filter) = &side.filter {
-            text.push_str(&format!(" AND ({filter})"));
-        }
-        text.push_str(&format!(
-            " ORDER BY {} LIMIT {limit}) TO STDOUT WITH (FORMAT binary)",
-            keys
-        ));
-        text
-    }
-
-    /// The settings that [`Load::copy_out`] reads, with their values as text.
-    pub(crate) fn bounds(&self, after: Option<&Key>, upto: Option<&Key>) -> Result<Vec<(String, String)>> {
-        let mut settings = Vec::new();
-        for (word, key) in [("after", after), ("upto", upto)] {
-            let Some(key) = key else { continue };
-            if key.0.len() != self.base.key.len() {
-                return Err(StoreError::Data {
-                    label: self.base.table.as_str().to_owned(),
-                    message: format!("the key {key} is not of this table's shape"),
-                });
-            }
-            for (n, value) in key.0.iter().enumerate() {
-                settings.push((format!("datamigration.{word}_{n}"), cells::setting(value)));
-            }
-        }
-        Ok(settings)
-    }
-
-    /// The key of the last row of binary COPY data.
-    pub(crate) fn key_of_tuple(&self, tuple: &[u8]) -> Result<Key> {
-        let malformed = || StoreError::ConnectionLost {
-            label: self.base.table.as_str().to_owned(),
-            message: "malformed COPY data".to_owned(),
-        };
-        let fields = cells::fields(tuple).ok_or_else(malformed)?;
-        let values = self
-            .base
-            .key
-            .iter()
-            .map(|&i| {
-                let field = fields.get(i).copied().flatten().ok_or_else(malformed)?;
-                postgres::binary_key(&self.base.columns[i].logical, field).ok_or_else(malformed)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        self.key(values)
-    }
-
-    /// One cell of a MySQL row.
-    pub(crate) fn mysql_cell<'r>(&self, row: &'r sqlx::mysql::MySqlRow, i: usize, lane: Lane) -> Result<Carried<'r>> {
-        use sqlx::Row as _;
-        let failed = |error: sqlx::Error| super::classify::classify(self.base.table.as_str(), &error);
-        if lane == Lane::Exact {
-            return Ok(Carried::Owned(self.exact(i, mysql::cell(row, i).map_err(failed)?)?));
-        }
-        let Some(bytes) = row.try_get_unchecked::<Option<&[u8]>, _>(i).map_err(failed)? else {
-            return Ok(Carried::Raw(Cell::Null));
-        };
-        mysql::raw(lane, bytes)
-            .map(Carried::Raw)
-            .ok_or_else(|| self.malformed(i))
-    }
-
-    /// One cell of a PostgreSQL row.
-    pub(crate) fn postgres_cell<'r>(
-        &self,
-        row: &'r sqlx::postgres::PgRow,
-        i: usize,
-        lane: Lane,
-    ) -> Result<Carried<'r>> {
-        use sqlx::{Row as _, ValueRef as _};
-        let failed = |error: sqlx::Error| super::classify::classify(self.base.table.as_str(), &error);
-        if lane == Lane::Exact {
-            return Ok(Carried::Owned(self.exact(i, postgres::cell(row, i).map_err(failed)?)?));
-        }
-        let raw = row.try_get_raw(i).map_err(failed)?;
-        if raw.is_null() {
-            return Ok(Carried::Raw(Cell::Null));
-        }
-        let bytes = raw.as_bytes().map_err(|_| self.malformed(i))?;
-        postgres::raw(lane, bytes)
-            .map(Carried::Raw)
-            .ok_or_else(|| self.malformed(i))
-    }
-
-    fn malformed(&self, column: usize) -> StoreError {
-        StoreError::Data {
-            label: self.base.table.as_str().to_owned(),
-            message: format!(
-                "column {}.{} holds a value that is not of the column's type",
-                self.base.table.as_str(),
-                self.base.columns[column].name.as_str()
-            ),
-        }
-    }
-}
-
-/// A cell, borrowed from the row or made anew.
-pub(crate) enum Carried<'r> {
-    Raw(Cell<'r>),
-    Owned(Value),
-}
-
-impl Carried<'_> {
-    pub fn cell(&self) -> Cell<'_> {
-        match self {
-            Carried::Raw(cell) => *cell,
-            Carried::Owned(value) => Cell::of(value),
-        }
-    }
 }
 
 fn lanes(base: &TableSide, follower: &TableSide) -> Vec<Lane> {
@@ -351,7 +169,7 @@ fn lane(base: Engine, follower: Engine, from: &LogicalType, to: &LogicalType) ->
         (T::Int { unsigned: false, .. }, T::Int { .. }) if within(from, to) => Lane::Int,
         // PostgreSQL's NaN, infinities and -0 are none of MySQL's.
         (T::Float32, T::Float32) | (T::Float64, T::Float64) if base == Engine::MySql => Lane::Float,
-        (T::Text { .. }, T::Text { max: None }) | (T::Enum, T::Enum) => Lane::Text,
+        (T::Text { .. }, T::Text { max: None }) | (T::Enum, T::Enum) | (T::Date, T::Date) => Lane::Text,
         (T::Text { max: Some(from) }, T::Text { max: Some(to) }) if from <= to => Lane::Text,
         (T::Bytes, T::Bytes) => Lane::Bytes,
         (
@@ -364,7 +182,6 @@ fn lane(base: Engine, follower: Engine, from: &LogicalType, to: &LogicalType) ->
                 scale: to,
             },
         ) if *to_precision == 0 || from <= to => Lane::Text,
-        (T::Date, T::Date) => Lane::Text,
         (
             T::Timestamp {
                 utc: from_utc,

@@ -56,7 +56,7 @@ async fn staged(conn: &mut PgConnection, load: &Load, batch: &Batch) -> Result<(
         .execute(&mut *conn)
         .await?;
     copy(conn, load, batch, &load.stage()).await?;
-    sqlx::raw_sql(AssertSqlSafe(load.from_stage()))
+    sqlx::raw_sql(AssertSqlSafe(load.put_from_stage()))
         .execute(&mut *conn)
         .await?;
     Ok(())

@@ -7,14 +7,14 @@ use std::time::Duration;
 use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 
-use super::cells::{BINARY_HEADER, tuples};
+use super::cells::{BINARY_HEADER, Cell, tuples};
 use super::classify::{classify, classify_connect};
 use super::database::Pool;
-use super::load::{Carried, Form, Lane};
+use super::load::{Form, Lane};
 use super::mysql::Flavour;
 use super::sql::Bind;
 use super::{Batch, Database, Load, Result, StoreError, mysql, postgres, rowops};
-use crate::rows::Key;
+use crate::rows::{Key, Value};
 
 /// What the client grants beyond the server's own limit.
 const GRACE: Duration = Duration::from_secs(5);
@@ -55,11 +55,11 @@ impl Reader {
                 None => self.connect().await?,
             };
             let (batch, whole) = match &mut connection {
-                Connection::MySql(conn) => self.from_mysql(conn, after, upto, limit, bytes).await?,
+                Connection::MySql(conn) => self.read_mysql(conn, after, upto, limit, bytes).await?,
                 Connection::Postgres(conn) if self.load.form == Form::Binary => {
                     self.copied(conn, after, upto, limit, bytes).await?
                 }
-                Connection::Postgres(conn) => self.from_postgres(conn, after, upto, limit, bytes).await?,
+                Connection::Postgres(conn) => self.read_postgres(conn, after, upto, limit, bytes).await?,
             };
             Ok((batch, whole.then_some(connection)))
         };
@@ -111,7 +111,7 @@ impl Reader {
         }
     }
 
-    async fn from_mysql(
+    async fn read_mysql(
         &self,
         conn: &mut sqlx::MySqlConnection,
         after: Option<&Key>,
@@ -145,7 +145,7 @@ impl Reader {
         Ok(made.finish(key.transpose()?, limit, bytes))
     }
 
-    async fn from_postgres(
+    async fn read_postgres(
         &self,
         conn: &mut sqlx::PgConnection,
         after: Option<&Key>,
@@ -243,6 +243,66 @@ impl Reader {
             ended: whole && rows < limit,
         };
         Ok((batch, whole))
+    }
+}
+
+/// A cell, borrowed from the row or made anew.
+enum Carried<'r> {
+    Raw(Cell<'r>),
+    Owned(Value),
+}
+
+impl Carried<'_> {
+    fn cell(&self) -> Cell<'_> {
+        match self {
+            Carried::Raw(cell) => *cell,
+            Carried::Owned(value) => Cell::of(value),
+        }
+    }
+}
+
+impl Load {
+    /// One cell of a MySQL row.
+    fn mysql_cell<'r>(&self, row: &'r sqlx::mysql::MySqlRow, i: usize, lane: Lane) -> Result<Carried<'r>> {
+        use sqlx::Row as _;
+        let failed = |error: sqlx::Error| super::classify::classify(self.base.table.as_str(), &error);
+        if lane == Lane::Exact {
+            return Ok(Carried::Owned(self.exact(i, mysql::cell(row, i).map_err(failed)?)?));
+        }
+        let Some(bytes) = row.try_get_unchecked::<Option<&[u8]>, _>(i).map_err(failed)? else {
+            return Ok(Carried::Raw(Cell::Null));
+        };
+        mysql::raw(lane, bytes)
+            .map(Carried::Raw)
+            .ok_or_else(|| self.malformed(i))
+    }
+
+    /// One cell of a PostgreSQL row.
+    fn postgres_cell<'r>(&self, row: &'r sqlx::postgres::PgRow, i: usize, lane: Lane) -> Result<Carried<'r>> {
+        use sqlx::{Row as _, ValueRef as _};
+        let failed = |error: sqlx::Error| super::classify::classify(self.base.table.as_str(), &error);
+        if lane == Lane::Exact {
+            return Ok(Carried::Owned(self.exact(i, postgres::cell(row, i).map_err(failed)?)?));
+        }
+        let raw = row.try_get_raw(i).map_err(failed)?;
+        if raw.is_null() {
+            return Ok(Carried::Raw(Cell::Null));
+        }
+        let bytes = raw.as_bytes().map_err(|_| self.malformed(i))?;
+        postgres::raw(lane, bytes)
+            .map(Carried::Raw)
+            .ok_or_else(|| self.malformed(i))
+    }
+
+    fn malformed(&self, column: usize) -> StoreError {
+        StoreError::Data {
+            label: self.base.table.as_str().to_owned(),
+            message: format!(
+                "column {}.{} holds a value that is not of the column's type",
+                self.base.table.as_str(),
+                self.base.columns[column].name.as_str()
+            ),
+        }
     }
 }
 

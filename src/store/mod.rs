@@ -11,6 +11,7 @@ mod fence;
 mod ident;
 mod introspect;
 mod load;
+mod load_copy;
 mod load_put;
 mod load_read;
 mod mysql;

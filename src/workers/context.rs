@@ -33,6 +33,11 @@ pub trait Reporter: Send + Sync {
     async fn publish(&self, status: &MigrationTaskStatus) -> Result<(), WorkError>;
     /// What is desired now, and every change of it.
     fn desired(&self) -> watch::Receiver<Desired>;
+    /// Of several pods at one task, the first leads: it reports progress and result. The others report what keeps them
+    /// from going on, and nothing else.
+    fn leads(&self) -> bool {
+        true
+    }
 }
 
 /// One shard, connected.
@@ -170,6 +175,11 @@ impl StatusBoard {
     /// What is desired now, and every change of it.
     pub fn desired(&self) -> watch::Receiver<Desired> {
         self.reporter.desired()
+    }
+
+    /// Whether this worker speaks for its task.
+    pub fn leads(&self) -> bool {
+        self.reporter.leads()
     }
 
     /// Changes the status without publishing it.

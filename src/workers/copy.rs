@@ -38,11 +38,17 @@ pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
             table: work.table().name.clone(),
             round: context.task.round,
         },
-        rate: RowRate::new(context.migration.copy.rows_per_second),
+        rate: RowRate::new(share(context)),
         load: Arc::new(Load::new(work.base_side(), work.follower_side())),
         work,
     };
     Arc::new(copy).run().await
+}
+
+/// This pod's share of the rows per second.
+fn share(context: &TaskContext) -> Option<u32> {
+    let copy = &context.migration.copy;
+    copy.rows_per_second.map(|rate| (rate / copy.pods.max(1)).max(1))
 }
 
 /// One table's copy; its lanes share it.
@@ -78,7 +84,7 @@ impl Copy {
                     // The first failure ends the others: what they lose is at most an open transaction each.
                     Some(ended) => ended?,
                 },
-                _ = tick.tick() => {
+                _ = tick.tick(), if context.status.leads() => {
                     self.report(estimate).await?;
                 }
             }
@@ -96,6 +102,10 @@ impl Copy {
                 ),
             });
         }
+        // All pods are done when all chunks are; what was set aside is one pod's to settle.
+        if !context.status.leads() {
+            return Ok(());
+        }
         self.settle_rejects().await
     }
 
@@ -110,6 +120,9 @@ impl Copy {
                 Ok(totals)
             })
             .await?;
+        if !context.status.leads() {
+            return Ok(totals);
+        }
         context.status.note(|status| {
             let progress = status.progress.get_or_insert_default();
             progress.rows = totals.rows.unsigned_abs();

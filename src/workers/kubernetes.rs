@@ -3,7 +3,7 @@
 
 use super::context::{Desired, Reporter};
 use super::error::WorkError;
-use crate::api::task::{MigrationTask, MigrationTaskStatus};
+use crate::api::task::{MigrationTask, MigrationTaskStatus, TaskPhase};
 use crate::api::{DataMigration, Migration, validate};
 use futures::StreamExt;
 use kube::api::{Patch, PatchParams};
@@ -14,7 +14,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Field manager of the task's status: fields that a later report leaves out go away.
+/// Field manager of the task's status: fields that a later report leaves out go away. Each further pod of a task has one
+/// of its own, so that what it reports goes away with its own trouble and with nobody else's.
 const FIELD_MANAGER: &str = "datamigration-worker";
 
 /// The task and the migration it belongs to, as the API server has them.
@@ -64,12 +65,20 @@ pub struct KubernetesReporter {
     namespace: String,
     name: String,
     uid: String,
+    /// Which of the task's pods this is, where it has several; the first leads.
+    index: Option<u32>,
     desired: watch::Sender<Desired>,
 }
 
 impl KubernetesReporter {
     /// Follows the task until `stop`; a task that goes away sets `stop`, for nobody waits for its result any more.
-    pub fn start(client: Client, namespace: &str, task: &MigrationTask, stop: CancellationToken) -> Self {
+    pub fn start(
+        client: Client,
+        namespace: &str,
+        task: &MigrationTask,
+        index: Option<u32>,
+        stop: CancellationToken,
+    ) -> Self {
         let api: Api<MigrationTask> = Api::namespaced(client, namespace);
         let name = task.name_any();
         let uid = task.uid().unwrap_or_default();
@@ -80,42 +89,87 @@ impl KubernetesReporter {
             namespace: namespace.to_owned(),
             name,
             uid,
+            index,
             desired,
         }
     }
+
+    /// A result that another pod of the task has recorded is final. The version that was looked at goes with the report,
+    /// which is refused if somebody was faster.
+    async fn unfinished(&self) -> Result<Option<String>, WorkError> {
+        let task = self.api.get(&self.name).await.map_err(|error| self.failed(&error))?;
+        let finished = task
+            .status
+            .as_ref()
+            .is_some_and(|status| matches!(status.phase, TaskPhase::Succeeded | TaskPhase::Failed));
+        Ok((!finished).then(|| task.resource_version().unwrap_or_default()))
+    }
+
+    fn failed(&self, error: &kube::Error) -> WorkError {
+        api(
+            "report the status of",
+            "MigrationTask",
+            &self.namespace,
+            &self.name,
+            error,
+        )
+    }
+}
+
+/// What a pod that does not lead says of its task: why it cannot go on, or that nobody can. Its success is its exit code.
+fn helper_status(status: &MigrationTaskStatus) -> serde_json::Value {
+    let mut told = serde_json::Map::new();
+    let mut tell = |name: &str, value: serde_json::Value| {
+        if !value.is_null() {
+            told.insert(name.to_owned(), value);
+        }
+    };
+    if status.phase != TaskPhase::Succeeded {
+        tell("reason", serde_json::json!(status.reason));
+        tell("message", serde_json::json!(status.message));
+    }
+    if status.phase == TaskPhase::Failed {
+        tell("phase", serde_json::json!(status.phase));
+        tell("finishedAt", serde_json::json!(status.finished_at));
+    }
+    serde_json::Value::Object(told)
 }
 
 #[async_trait::async_trait]
 impl Reporter for KubernetesReporter {
     async fn publish(&self, status: &MigrationTaskStatus) -> Result<(), WorkError> {
         // The UID keeps a late report away from another task of the same name.
+        let mut metadata = serde_json::json!({"name": self.name, "uid": self.uid});
+        if self.index.is_some() {
+            let Some(version) = self.unfinished().await? else {
+                tracing::info!(task = self.name, "another pod has recorded the task's result");
+                return Ok(());
+            };
+            metadata["resourceVersion"] = version.into();
+        }
+        let (manager, status) = match self.index {
+            None | Some(0) => (FIELD_MANAGER.to_owned(), serde_json::json!(status)),
+            Some(index) => (format!("{FIELD_MANAGER}-{index}"), helper_status(status)),
+        };
         let body = serde_json::json!({
             "apiVersion": MigrationTask::api_version(&()),
             "kind": MigrationTask::kind(&()),
-            "metadata": {"name": self.name, "uid": self.uid},
+            "metadata": metadata,
             "status": status,
         });
         self.api
-            .patch_status(
-                &self.name,
-                &PatchParams::apply(FIELD_MANAGER).force(),
-                &Patch::Apply(&body),
-            )
+            .patch_status(&self.name, &PatchParams::apply(&manager).force(), &Patch::Apply(&body))
             .await
-            .map_err(|error| {
-                api(
-                    "report the status of",
-                    "MigrationTask",
-                    &self.namespace,
-                    &self.name,
-                    &error,
-                )
-            })?;
+            .map_err(|error| self.failed(&error))?;
         Ok(())
     }
 
     fn desired(&self) -> watch::Receiver<Desired> {
         self.desired.subscribe()
+    }
+
+    fn leads(&self) -> bool {
+        self.index.unwrap_or(0) == 0
     }
 }
 
@@ -170,5 +224,28 @@ fn api(what: &str, kind: &str, namespace: &str, name: &str, error: &kube::Error)
             "cannot {what} {kind} {namespace}/{name}: {error}; check that the API server runs and that the worker's \
              ServiceAccount may get, list and watch migrationtasks, get datamigrations and patch migrationtasks/status"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_does_not_lead_tells_its_trouble_and_nothing_else() {
+        let mut status = MigrationTaskStatus {
+            phase: TaskPhase::Running,
+            progress: Some(crate::api::task::Progress::default()),
+            ..MigrationTaskStatus::default()
+        };
+        assert_eq!(helper_status(&status), serde_json::json!({}));
+        status.reason = Some("Unreachable".to_owned());
+        status.message = Some("no answer".to_owned());
+        let told = serde_json::json!({"reason": "Unreachable", "message": "no answer"});
+        assert_eq!(helper_status(&status), told);
+        status.phase = TaskPhase::Failed;
+        assert_eq!(helper_status(&status)["phase"], "Failed");
+        status.phase = TaskPhase::Succeeded;
+        assert_eq!(helper_status(&status), serde_json::json!({}));
     }
 }

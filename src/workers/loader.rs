@@ -145,7 +145,8 @@ impl Loader {
 
     /// `None`: it cannot be read; the careful way finds out why, and waits where waiting helps.
     async fn read(&mut self, after: Option<crate::rows::Key>, chunk: &Chunk) -> Option<Batch> {
-        let fitting = u32::try_from(BATCH_BYTES / self.row_bytes.max(1)).unwrap_or(u32::MAX);
+        // Rows differ: a batch that is cut off costs its reader's connection.
+        let fitting = u32::try_from(BATCH_BYTES / 4 * 3 / self.row_bytes.max(1)).unwrap_or(u32::MAX);
         let limit = even(self.size.rows().min(fitting).max(1));
         match self
             .reader

@@ -67,7 +67,7 @@ async fn attend(namespace: &str, name: &str, stop: CancellationToken) -> Result<
         tracing::info!(task = name, phase = ?status.phase, "the result is already recorded");
         return Ok(Exit::Done);
     }
-    let reporter = kubernetes::KubernetesReporter::start(client, namespace, &task, stop.clone());
+    let reporter = kubernetes::KubernetesReporter::start(client, namespace, &task, pod_index(), stop.clone());
     let status = Arc::new(StatusBoard::new(Box::new(reporter), task.status.clone()));
     let result = match assignment.migration {
         Err(error) => Err(error),
@@ -194,6 +194,11 @@ pub async fn record(status: &StatusBoard, result: Result<(), WorkError>, stop: &
         tokio::time::sleep(waits.failed(Instant::now()).0).await;
     }
     exit
+}
+
+/// Which of the task's pods this is, where it has several: an Indexed Job tells each its number.
+fn pod_index() -> Option<u32> {
+    std::env::var("JOB_COMPLETION_INDEX").ok()?.parse().ok()
 }
 
 async fn patiently<T>(

@@ -1,8 +1,9 @@
 //! Copy: exact rows, never older over newer, resumable anywhere, refused when stale.
 
-use crate::harness::{World, ago, control, fill, rows, table};
+use crate::harness::{World, ago, control, fill, rows, spec, table};
 use crate::support::Kind::{self, MariaDb, Postgres};
 use crate::support::eventually;
+use datamigration::api::task::TaskKind;
 use datamigration::words::{Direction, Mode, SecondaryWrites};
 use datamigration::workers::{Exit, WorkError};
 use serde_json::json;
@@ -154,6 +155,63 @@ async fn two_copying_workers_share_the_chunks() {
         .await;
     assert_eq!(copied, 65_000, "no chunk is copied twice");
     assert_eq!(rows(&world.source).await, rows(&world.target).await);
+}
+
+/// Of four pods at one task one dies: the others do its share, the first of them speaks for all.
+#[tokio::test]
+async fn several_pods_share_a_task_and_one_of_them_is_killed() {
+    let changes = json!({"copy": {"pods": 4, "parallelism": 2, "rateLimit": {"rowsPerSecond": 60_000}}});
+    for (source, target) in [(MariaDb, Postgres), (Postgres, MariaDb)] {
+        let world = World::with(source, target, changes.clone(), table(source), table(target)).await;
+        fill(&world.source, 150_000).await;
+        world.source_first().await;
+        let spec = || spec(TaskKind::Copy, None, Direction::Forward, 1);
+        let pods: Vec<_> = (0..4).map(|index| world.pod(spec(), index == 0)).collect();
+        let victim = &pods[3];
+        let done_by_victim = format!(
+            "SELECT COUNT(*) FROM _datamigration_chunks WHERE owner LIKE '{}%' AND copied_rows > 0",
+            victim.context.owner
+        );
+        let killed = async {
+            tokio::select! {
+                ended = victim.run() => panic!("it ended before it was killed: {ended:?}"),
+                () = eventually(Duration::from_mins(1), "all take part", || async {
+                    world.target.number(&done_by_victim).await > 0
+                }) => {}
+            }
+            let past = ago(target, 60.0);
+            let expired = format!(
+                "UPDATE _datamigration_chunks SET lease_until = {past} WHERE state <> 'Done' AND owner LIKE '{}%'",
+                victim.context.owner
+            );
+            // A batch that was on its way when it died may still extend the lease once.
+            eventually(Duration::from_mins(1), "its chunks are taken over", || async {
+                world.target.execute(&expired).await;
+                let open = expired.replace(
+                    &format!("UPDATE _datamigration_chunks SET lease_until = {past}"),
+                    "SELECT COUNT(*) FROM _datamigration_chunks",
+                );
+                world.target.number(&open).await == 0
+            })
+            .await;
+        };
+        let (first, second, third, ()) = tokio::join!(pods[0].run(), pods[1].run(), pods[2].run(), killed);
+        first.unwrap();
+        second.unwrap();
+        third.unwrap();
+        assert_eq!(rows(&world.source).await, rows(&world.target).await);
+        let progress = pods[0].context.status.current().progress.unwrap();
+        assert_eq!((progress.rows, progress.chunks), (150_000, progress.chunks_done));
+        for helper in &pods[1..] {
+            assert_eq!(
+                helper.context.status.current().progress,
+                None,
+                "the first one speaks for all"
+            );
+        }
+        let took_part = "SELECT COUNT(DISTINCT owner) FROM _datamigration_chunks";
+        assert!(world.target.number(took_part).await >= 3);
+    }
 }
 
 /// A worker that was slow past its lease finds its range taken: it leaves it alone, and waits for whoever holds it.

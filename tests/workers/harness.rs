@@ -34,6 +34,7 @@ impl Reports {
 struct Memory {
     reports: Reports,
     desired: watch::Sender<Desired>,
+    leads: bool,
 }
 
 #[async_trait::async_trait]
@@ -45,6 +46,10 @@ impl Reporter for Memory {
 
     fn desired(&self) -> watch::Receiver<Desired> {
         self.desired.subscribe()
+    }
+
+    fn leads(&self) -> bool {
+        self.leads
     }
 }
 
@@ -121,6 +126,11 @@ impl World {
     }
 
     pub fn task(&self, spec: MigrationTaskSpec) -> Task {
+        self.pod(spec, true)
+    }
+
+    /// One of a task's pods.
+    pub fn pod(&self, spec: MigrationTaskSpec, leads: bool) -> Task {
         let reports = Reports::default();
         let (desired, _) = watch::channel(Desired {
             control: spec.control.clone(),
@@ -129,6 +139,7 @@ impl World {
         let memory = Memory {
             reports: reports.clone(),
             desired: desired.clone(),
+            leads,
         };
         let shard = |database: &Database| {
             vec![Shard {

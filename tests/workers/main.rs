@@ -3,6 +3,7 @@
 
 mod copying;
 mod harness;
+mod keys;
 mod shell;
 #[path = "../support/mod.rs"]
 mod support;

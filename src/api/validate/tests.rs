@@ -26,6 +26,7 @@ fn defaults_are_filled() {
         migration.copy,
         CopySettings {
             parallelism: 4,
+            pods: 1,
             rows_per_second: None
         }
     );
@@ -108,7 +109,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             json!({"epoch": "write-mode"}),
             "stands there twice",
         ),
-        ("copy", json!({"pods": 4}), "spec.copy.pods"),
+        ("copy", json!({"pods": 65}), "spec.copy.pods"),
         ("copy", json!({"createTables": true}), "spec.copy.createTables"),
         (
             "copy",
@@ -140,7 +141,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
 
 #[test]
 fn all_findings_are_told_at_once() {
-    let raw = with(&[("strategy", json!("Offline")), ("copy", json!({"pods": 2}))]);
+    let raw = with(&[("strategy", json!("Offline")), ("copy", json!({"pods": 0}))]);
     assert_eq!(validate(&raw).unwrap_err().len(), 2);
 }
 

@@ -19,8 +19,9 @@ pub(super) fn copy(found: &mut Findings, raw: CopySpec) -> CopySettings {
         pause_when,
         window,
     } = raw;
-    if pods.is_some_and(|pods| pods != 1) {
-        found.not_yet("spec.copy.pods", "more than one pod", "use copy.parallelism");
+    let pods = pods.unwrap_or(1);
+    if !(1..=64).contains(&pods) {
+        found.add("spec.copy.pods", format!("{pods} is not between 1 and 64"));
     }
     if create_tables == Some(true) {
         found.not_yet("spec.copy.createTables", "true", "create the target's tables yourself");
@@ -50,6 +51,7 @@ pub(super) fn copy(found: &mut Findings, raw: CopySpec) -> CopySettings {
     }
     CopySettings {
         parallelism,
+        pods,
         rows_per_second,
     }
 }
