@@ -44,10 +44,13 @@ fn parse(text: &str, namespace: &str) -> Result<Migration, String> {
         // Control rows name whose they are; an operator's migration of the same name takes them over.
         raw.metadata.uid = Some("local".to_owned());
     }
-    validate(&raw).map_err(|found| {
+    let mut migration = validate(&raw).map_err(|found| {
         let found: Vec<String> = found.iter().map(|one| format!("\n  {one}")).collect();
         format!("the manifest is not valid:{}", found.concat())
-    })
+    })?;
+    // This process is alone, and has the whole of every limit.
+    migration.copy.pods = 1;
+    Ok(migration)
 }
 
 /// The tables that were asked for, in the manifest's order.

@@ -17,7 +17,7 @@ struct KeyKind {
     values: (&'static str, &'static str),
 }
 
-const KINDS: [KeyKind; 10] = [
+const KINDS: [KeyKind; 9] = [
     KeyKind {
         name: "negative_zero_sparse",
         columns: ("k BIGINT NOT NULL", "k bigint NOT NULL"),
@@ -34,15 +34,6 @@ const KINDS: [KeyKind; 10] = [
         values: (
             "18446744073709551615 - (seq - 1) * 26352491533870787",
             "18446744073709551615::numeric - (seq - 1)::numeric * 26352491533870787",
-        ),
-    },
-    KeyKind {
-        name: "small_unsigned",
-        columns: ("k INT UNSIGNED NOT NULL", "k bigint NOT NULL"),
-        index: "PRIMARY KEY (k)",
-        values: (
-            "4294967295 - (seq - 1) * 6135000",
-            "4294967295 - (seq - 1)::bigint * 6135000",
         ),
     },
     KeyKind {
@@ -83,8 +74,9 @@ const KINDS: [KeyKind; 10] = [
         columns: ("k UUID NOT NULL", "k uuid NOT NULL"),
         index: "PRIMARY KEY (k)",
         values: (
-            "INSERT(INSERT(INSERT(INSERT(MD5(seq), 9, 0, '-'), 14, 0, '-'), 19, 0, '-'), 24, 0, '-')",
-            "md5(seq::text)::uuid",
+            "CONCAT_WS('-', LEFT(MD5(seq), 8), MID(MD5(seq), 9, 4), CONCAT('4', MID(MD5(seq), 14, 3)), \
+             CONCAT('a', MID(MD5(seq), 18, 3)), RIGHT(MD5(seq), 12))",
+            "overlay(overlay(md5(seq::text) placing '4' from 13) placing 'a' from 17)::uuid",
         ),
     },
     KeyKind {
