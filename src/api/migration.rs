@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::database::{EngineName, ExistingRows, TlsModeName};
 use super::phase::Phase;
+use super::schedule::Window;
 use super::spec::Strategy;
-use super::tuning::{RepairPolicy, RollbackPolicy};
+use super::tuning::{QuerySide, RepairPolicy, RollbackPolicy};
 use crate::words::{ModeKeys, Protocol, Side};
 
 /// A validated migration.
@@ -142,12 +143,45 @@ impl Acknowledge {
 }
 
 /// How rows are copied.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CopySettings {
     pub parallelism: u32,
     /// Pods of one task.
     pub pods: u32,
+    pub limits: Limits,
+}
+
+/// How much background work may ask of the databases, and when.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Limits {
     pub rows_per_second: Option<u32>,
+    pub bytes_per_second: Option<u64>,
+    /// Background work pauses while a server runs more statements than this.
+    pub threads_running: Option<u32>,
+    /// Background work pauses while a replica is further behind.
+    pub replication_lag: Option<Duration>,
+    pub query: Option<LoadQuery>,
+    /// `None`: always.
+    pub window: Option<Window>,
+}
+
+/// A query of the user's own whose answer says whether to pause.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadQuery {
+    pub sql: String,
+    pub above: f64,
+    pub side: QuerySide,
+}
+
+impl LoadQuery {
+    /// Whether the servers of a side are asked.
+    pub fn asks(&self, side: Side) -> bool {
+        match self.side {
+            QuerySide::Both => true,
+            QuerySide::Source => side == Side::Source,
+            QuerySide::Target => side == Side::Target,
+        }
+    }
 }
 
 /// How the sides are compared.

@@ -7,6 +7,7 @@ pub mod database;
 pub mod fixtures;
 pub mod migration;
 pub mod phase;
+pub mod schedule;
 pub mod spec;
 pub mod status;
 pub mod task;

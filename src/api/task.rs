@@ -165,6 +165,30 @@ pub struct MigrationTaskStatus {
     /// `Archive`: what was archived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<ArchiveReport>,
+    /// What slows the worker down or makes it wait. Absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttle: Option<ThrottleReport>,
+}
+
+/// What slows a worker down or makes it wait. Written when that changes, not with every measurement.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ThrottleReport {
+    /// Why, as one CamelCase word: `RateLimit`, `LoadAboveLimit`, `MeasureUnreadable`, `OutsideWindow`, `WorkerStrained`.
+    pub reason: String,
+    /// The measure, named as in the manifest.
+    pub measure: String,
+    /// The server where it was measured, as `side/shard`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// Its value when it was found above its limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// Its limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+    /// All of this as a sentence, with what ends it.
+    pub message: String,
 }
 
 /// Where a task is.

@@ -25,16 +25,23 @@ pub struct CopySpec {
     /// When secondary indexes are built; the type's text is what people see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secondary_indexes: Option<SecondaryIndexes>,
-    /// An upper bound on the copy's speed. Default: none.
+    /// Upper bounds on the speed of copy, full verify, and the deletes of an archive. May be changed at any time.
+    /// Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimitSpec>,
-    /// Measures above which background work pauses. Default: none. Not supported yet.
+    /// Measures above which background work pauses, on every server of both sides. Copy, full verify and an archive's
+    /// deletes wait until the measure has stayed a fifth below its limit for 5 s; the incremental verify goes on, at no
+    /// more than a page of rows a second, because the gates live on it. May be changed at any time. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause_when: Option<PauseWhenSpec>,
-    /// When background work may run: a cron expression and a length, such as `0 1 * * * +4h`. Default: always.
-    /// Not supported yet.
+    /// When background work may run: a cron expression (minute, hour, day of month, month, day of week) for the times at
+    /// which the window opens, and how long it stays open, such as `0 1 * * * +4h`. It holds for copy, full verify and an
+    /// archive's deletes. May be changed at any time. Default: always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<String>,
+    /// Time zone of `window`, such as `Europe/Berlin`. Default: UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
 }
 
 /// When secondary indexes of created tables are built: `Before` (default) or `After` the copy. `After` is not supported
@@ -52,20 +59,29 @@ pub enum SecondaryIndexes {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RateLimitSpec {
-    /// Rows per second, of all connections of a task together; several pods have equal shares of it.
+    /// Rows per second that a task copies, compares or deletes, all its connections together; several pods have equal
+    /// shares of it. Tables are tasks of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub rows_per_second: Option<u32>,
+    /// Bytes per second, counted in the rows' values, of a task that copies or compares, all its connections together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub bytes_per_second: Option<u64>,
 }
 
 /// Measures of load above which background work pauses.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PauseWhenSpec {
-    /// Statements running at the same moment.
+    /// Statements that the server runs at the same moment. MySQL and MariaDB: `Threads_running`, the worker's own
+    /// statements among them. PostgreSQL: active sessions of others in all databases; needs the role `pg_monitor`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads_running: Option<u32>,
-    /// Replication lag of the server's replicas.
+    /// Replication lag. PostgreSQL: how far the slowest standby is behind in replaying; needs the role `pg_monitor`.
+    /// MySQL and MariaDB: how far this server is behind the one it replicates from (needs REPLICATION CLIENT, in MariaDB
+    /// REPLICA MONITOR); a primary does not know how far its replicas are, so with replicas connected give a `query` on a
+    /// heartbeat table instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
     pub replication_lag: Option<String>,
@@ -78,10 +94,26 @@ pub struct PauseWhenSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PauseQuerySpec {
-    /// A statement that returns one number.
+    /// A statement that returns one number. It is run every 2 s in a read-only transaction, for at most 5 s.
+    #[schemars(length(min = 1, max = 4096))]
     pub sql: String,
     /// Background work pauses while the number is above this one.
     pub above: f64,
+    /// Where it is asked: `Source`, `Target`, or `Both` (default). Always on every server of the side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side: Option<QuerySide>,
+}
+
+/// Where a query is asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum QuerySide {
+    /// On the source's servers.
+    Source,
+    /// On the target's servers.
+    Target,
+    /// On the servers of both sides.
+    #[default]
+    Both,
 }
 
 /// How the sides are compared and repaired.

@@ -9,7 +9,7 @@ use super::gates::{self, Gate};
 use super::position::Position;
 use super::rungs::target_only;
 use super::stance::Stance;
-use super::{Outlook, Pass, failed};
+use super::{Outlook, Pass, failed, throttled};
 use crate::api::conditions::{ConditionType, Reason};
 use crate::api::migration::Acknowledge;
 use crate::api::phase::Phase;
@@ -113,6 +113,7 @@ fn conditions(pass: &Pass, outlook: &Outlook, account: &mut Account) {
         return;
     };
     evidence(pass, rung, findings);
+    findings.extend(throttled::throttled(pass.world, rung));
     way_back(pass, rung, findings);
     if matches!(rung, Phase::TargetOnly | Phase::Archived) {
         ends(pass, rung, findings);

@@ -12,6 +12,7 @@ pub mod position;
 pub mod rungs;
 pub mod stance;
 pub mod tasks;
+mod throttled;
 
 #[cfg(test)]
 mod explore;

@@ -150,7 +150,12 @@ pub fn events(before: &DataMigrationStatus, after: &DataMigrationStatus) -> Vec<
             == (condition.status == "True")
             && condition.status != "Unknown";
         // Ready turning false is the beginning of work, not a warning; Stalled says when it is more.
-        let warning = bad && condition.type_ != ConditionType::Ready.as_str();
+        // Being held back is what was asked for, unless nobody can tell the load.
+        let warning = match condition.type_.as_str() {
+            "Ready" => false,
+            "Throttled" => condition.reason == "MeasureUnreadable",
+            _ => bad,
+        };
         let phase = after.phase.map_or("Unknown", crate::api::Phase::as_str);
         let action = format!("{}Turned{}At{phase}{}", condition.type_, condition.status, after.epoch);
         tell(
@@ -170,7 +175,7 @@ fn telling(condition: &Condition, was: Option<&Condition>) -> bool {
         // Of what is wrong Stalled tells.
         "SchemaCompatible" | "FlipAcknowledged" | "Ready" | "CopyComplete" | "Verified" | "ReverseVerified"
         | "RollbackReady" | "SourceFenced" | "Archived" => condition.status == "True",
-        "Stalled" | "FlipReverted" | "SchemaDrift" => {
+        "Stalled" | "FlipReverted" | "SchemaDrift" | "Throttled" => {
             condition.status == "True" || was.is_some_and(|was| was.status == "True")
         }
         _ => condition.status != "Unknown",

@@ -4,6 +4,7 @@
 use super::error::WorkError;
 use super::pace::Waits;
 use crate::api::Migration;
+use crate::api::migration::Limits;
 use crate::api::task::{ControlSpec, MigrationTaskSpec, MigrationTaskStatus, TaskPhase};
 use crate::store::Database;
 use crate::words::Side;
@@ -22,6 +23,8 @@ const TROUBLE_AFTER: Duration = Duration::from_secs(3);
 pub struct Desired {
     /// For Watch: what the control rows shall say.
     pub control: Option<ControlSpec>,
+    /// How much the work may ask of the databases; `None`: as the manifest said when the worker began.
+    pub limits: Option<Limits>,
     /// Generation of the task.
     pub generation: i64,
 }

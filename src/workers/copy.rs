@@ -4,7 +4,8 @@
 use super::context::TaskContext;
 use super::error::WorkError;
 use super::loader::Loader;
-use super::pace::{BatchSize, RowRate, Waits};
+use super::pace::{BatchSize, Waits};
+use super::throttle::Throttle;
 use super::work::{Work, short};
 use crate::control::chunks::{Chunk, ChunkSet, Claim, Totals};
 use crate::control::rejects::{self, Reject};
@@ -38,24 +39,18 @@ pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
             table: work.table().name.clone(),
             round: context.task.round,
         },
-        rate: RowRate::new(share(context)),
+        throttle: Throttle::start(context, context.migration.copy.pods),
         load: Arc::new(Load::new(work.base_side(), work.follower_side())),
         work,
     };
     Arc::new(copy).run().await
 }
 
-/// This pod's share of the rows per second.
-fn share(context: &TaskContext) -> Option<u32> {
-    let copy = &context.migration.copy;
-    copy.rows_per_second.map(|rate| (rate / copy.pods.max(1)).max(1))
-}
-
 /// One table's copy; its lanes share it.
 pub(super) struct Copy {
     pub(super) work: Work,
     pub(super) chunks: ChunkSet,
-    pub(super) rate: RowRate,
+    pub(super) throttle: Throttle,
     load: Arc<Load>,
 }
 
@@ -143,13 +138,7 @@ impl Copy {
     async fn lane(self: &Arc<Self>, number: u32) -> Result<(), WorkError> {
         let context = &self.work.ctx;
         let owner = format!("{}#{number}", context.owner);
-        // The same rows may be read again after a batch that was too large; a batch must fit into a second's share.
-        let most = context
-            .migration
-            .copy
-            .rows_per_second
-            .map_or(BATCH_ROWS, |rate| rate.clamp(1, BATCH_ROWS));
-        let mut size = BatchSize::new(most, BATCH_TARGET);
+        let mut size = BatchSize::new(BATCH_ROWS, BATCH_TARGET);
         let mut loader = Loader::new(self, &self.load, &owner);
         loop {
             match context.retry(async || self.claim(&owner).await).await? {
@@ -207,12 +196,12 @@ impl Copy {
     ) -> Result<(), WorkError> {
         let context = &self.work.ctx;
         loop {
-            context.go_on()?;
+            self.throttle.clear(context).await?;
             match loader.load(chunk).await? {
                 None => return Ok(()),
                 Some(rest) => chunk = rest,
             }
-            let limit = size.rows();
+            let limit = size.rows().min(self.throttle.most_rows());
             let read = context
                 .retry(async || {
                     let mut base = self.work.begin_plain(self.work.base()).await?;
@@ -242,9 +231,8 @@ impl Copy {
             // A short batch is the range's end; rows inserted behind it by now were written by the application twice.
             let last = (rows.len() as u32) < limit;
             loader.stepped(rows.len() as u32);
-            context
-                .pause(self.rate.reserve(rows.len() as u32, Instant::now()).await)
-                .await?;
+            let bytes = rows.iter().map(Row::bytes).sum();
+            self.throttle.spend(context, rows.len() as u32, bytes).await?;
             match self.put(&chunk, &rows, last, owner, size).await {
                 Ok(Some(next)) => chunk = next,
                 Ok(None) => return Ok(()),

@@ -1,9 +1,9 @@
-//! The worker's one place that knows Kubernetes: reads its own MigrationTask and DataMigration, follows what is desired,
-//! applies the task's status, and nothing else.
+//! The worker's one place that knows Kubernetes: reads its own MigrationTask and DataMigration, follows what is desired and
+//! what may be asked of the databases, applies the task's status, and nothing else.
 
 use super::context::{Desired, Reporter};
 use super::error::WorkError;
-use crate::api::task::{MigrationTask, MigrationTaskStatus, TaskPhase};
+use crate::api::task::{MigrationTask, MigrationTaskStatus, TaskKind, TaskPhase};
 use crate::api::{DataMigration, Migration, validate};
 use futures::StreamExt;
 use kube::api::{Patch, PatchParams};
@@ -79,10 +79,15 @@ impl KubernetesReporter {
         index: Option<u32>,
         stop: CancellationToken,
     ) -> Self {
-        let api: Api<MigrationTask> = Api::namespaced(client, namespace);
+        let api: Api<MigrationTask> = Api::namespaced(client.clone(), namespace);
         let name = task.name_any();
         let uid = task.uid().unwrap_or_default();
         let (desired, _) = watch::channel(desired_of(task));
+        if matches!(task.spec.kind, TaskKind::Copy | TaskKind::Verify | TaskKind::Archive) {
+            let migrations: Api<DataMigration> = Api::namespaced(client.clone(), namespace);
+            let owner = task.spec.migration.clone();
+            tokio::spawn(follow_limits(migrations, owner, desired.clone(), stop.clone()));
+        }
         tokio::spawn(follow(api.clone(), name.clone(), uid.clone(), desired.clone(), stop));
         Self {
             api,
@@ -177,6 +182,52 @@ fn desired_of(task: &MigrationTask) -> Desired {
     Desired {
         control: task.spec.control.clone(),
         generation: task.metadata.generation.unwrap_or(0),
+        limits: None,
+    }
+}
+
+/// Limits of load hold from the moment they are edited; the rest of the manifest is the operator's to act on.
+async fn follow_limits(
+    api: Api<DataMigration>,
+    name: String,
+    desired: watch::Sender<Desired>,
+    stop: CancellationToken,
+) {
+    let mut seen = std::pin::pin!(watch_object(api, &name).backoff(watcher::DefaultBackoff::default()));
+    loop {
+        let event = tokio::select! {
+            () = stop.cancelled() => return,
+            event = seen.next() => event,
+        };
+        match event {
+            Some(Ok(Some(raw))) => match validate(&raw) {
+                Ok(migration) => {
+                    let limits = Some(migration.copy.limits);
+                    desired.send_if_modified(|held| {
+                        let changed = held.limits != limits;
+                        held.limits = limits;
+                        changed
+                    });
+                }
+                Err(found) => {
+                    let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+                    tracing::warn!(migration = name, "the limits stay as they were: {}", found.join("; "));
+                }
+            },
+            // Its tasks go with it.
+            Some(Ok(None)) => {}
+            Some(Err(error)) => {
+                tracing::warn!(
+                    migration = name, %error,
+                    "changes of the limits cannot be followed; trying again. The worker's ServiceAccount has to be allowed to \
+                     get, list and watch datamigrations"
+                );
+            }
+            None => {
+                tracing::warn!(migration = name, "the stream of the migration's changes ended");
+                return;
+            }
+        }
     }
 }
 
@@ -196,7 +247,10 @@ async fn follow(
         match event {
             Some(Ok(Some(task))) if task.uid().unwrap_or_default() == uid => {
                 desired.send_if_modified(|held| {
-                    let new = desired_of(&task);
+                    let new = Desired {
+                        limits: held.limits.clone(),
+                        ..desired_of(&task)
+                    };
                     let changed = *held != new;
                     *held = new;
                     changed
@@ -222,7 +276,7 @@ fn api(what: &str, kind: &str, namespace: &str, name: &str, error: &kube::Error)
         reason: "ApiServer",
         message: format!(
             "cannot {what} {kind} {namespace}/{name}: {error}; check that the API server runs and that the worker's \
-             ServiceAccount may get, list and watch migrationtasks, get datamigrations and patch migrationtasks/status"
+             ServiceAccount may get, list and watch migrationtasks and datamigrations, and patch migrationtasks/status"
         ),
     }
 }

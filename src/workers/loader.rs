@@ -62,19 +62,12 @@ struct Putting {
 
 impl Loader {
     pub fn new(copy: &Arc<Copy>, load: &Arc<Load>, owner: &str) -> Self {
-        let most = copy
-            .work
-            .ctx
-            .migration
-            .copy
-            .rows_per_second
-            .map_or(BATCH_ROWS, |rate| rate.clamp(1, BATCH_ROWS));
         Self {
             reader: Reader::new(copy.work.base(), load.clone(), READ_MOST),
             copy: copy.clone(),
             load: load.clone(),
             owner: owner.to_owned(),
-            size: BatchSize::new(most, BATCH_TARGET),
+            size: BatchSize::new(BATCH_ROWS, BATCH_TARGET),
             row_bytes: BATCH_BYTES / 64,
             careful: 0,
             objections: 0,
@@ -92,7 +85,8 @@ impl Loader {
     pub async fn load(&mut self, mut chunk: Chunk) -> Result<Option<Chunk>, WorkError> {
         let copy = self.copy.clone();
         let context = &copy.work.ctx;
-        if self.careful > 0 {
+        // Small steps and waiting are the careful way's.
+        if self.careful > 0 || copy.throttle.braked() {
             return Ok(Some(chunk));
         }
         let Some(mut batch) = self.read(chunk.lower.clone(), &chunk).await else {
@@ -100,8 +94,12 @@ impl Loader {
         };
         loop {
             context.go_on()?;
-            context
-                .pause(copy.rate.reserve(batch.rows(), Instant::now()).await)
+            // What was read ahead would be old when the wait is over: it is read again then.
+            if copy.throttle.braked() {
+                return Ok(Some(chunk));
+            }
+            copy.throttle
+                .spend(context, batch.rows(), batch.bytes() as u64)
                 .await?;
             let putting = Putting {
                 copy: copy.clone(),
@@ -147,7 +145,8 @@ impl Loader {
     async fn read(&mut self, after: Option<crate::rows::Key>, chunk: &Chunk) -> Option<Batch> {
         // Rows differ: a batch that is cut off costs its reader's connection.
         let fitting = u32::try_from(BATCH_BYTES / 4 * 3 / self.row_bytes.max(1)).unwrap_or(u32::MAX);
-        let limit = even(self.size.rows().min(fitting).max(1));
+        let most = self.size.rows().min(self.copy.throttle.most_rows());
+        let limit = even(most.min(fitting).max(1));
         match self
             .reader
             .read(after.as_ref(), chunk.upper.as_ref(), limit, BATCH_BYTES)

@@ -15,6 +15,7 @@ mod preflight;
 mod raise;
 mod references;
 mod sequences;
+mod throttle;
 mod verify;
 mod watch;
 mod work;
@@ -155,6 +156,8 @@ pub async fn record(status: &StatusBoard, result: Result<(), WorkError>, stop: &
         Ok(()) => Exit::Done,
         Err(error) => error.exit(),
     };
+    // Who does not work is not held back.
+    status.note(|status| status.throttle = None);
     status.note(|status| match &result {
         Ok(()) => {
             status.phase = TaskPhase::Succeeded;

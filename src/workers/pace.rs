@@ -1,5 +1,5 @@
-//! How fast a worker goes: the waits between attempts, the size of a batch that keeps its transaction short, and the
-//! row rate that the manifest allows. Pure but for the clock that is passed in.
+//! How fast a worker goes by itself: the waits between attempts, and the size of a batch that keeps its transaction
+//! short. Pure but for the clock that is passed in.
 
 use backon::BackoffBuilder;
 use std::time::{Duration, Instant};
@@ -91,34 +91,6 @@ impl BatchSize {
     }
 }
 
-/// Rows per second, shared by the connections of one worker: each takes its rows' worth of time in advance.
-#[derive(Debug)]
-pub struct RowRate {
-    per_second: Option<u32>,
-    free_at: tokio::sync::Mutex<Option<Instant>>,
-}
-
-impl RowRate {
-    /// `None`: no limit.
-    pub fn new(per_second: Option<u32>) -> Self {
-        Self {
-            per_second: per_second.filter(|rate| *rate > 0),
-            free_at: tokio::sync::Mutex::new(None),
-        }
-    }
-
-    /// How long to wait before so many rows may be written.
-    pub async fn reserve(&self, rows: u32, now: Instant) -> Duration {
-        let Some(rate) = self.per_second else {
-            return Duration::ZERO;
-        };
-        let mut free_at = self.free_at.lock().await;
-        let start = free_at.map_or(now, |at| at.max(now));
-        *free_at = Some(start + Duration::from_secs_f64(f64::from(rows) / f64::from(rate)));
-        start.saturating_duration_since(now)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,15 +129,5 @@ mod tests {
         let before = size.rows();
         size.took(1, Duration::from_millis(1));
         assert_eq!(size.rows(), before);
-    }
-
-    #[tokio::test]
-    async fn the_rate_holds_over_all_who_share_it() {
-        let rate = RowRate::new(Some(1_000));
-        let now = Instant::now();
-        assert_eq!(rate.reserve(500, now).await, Duration::ZERO);
-        assert_eq!(rate.reserve(500, now).await, Duration::from_millis(500));
-        assert_eq!(rate.reserve(1, now).await, Duration::from_secs(1));
-        assert_eq!(RowRate::new(None).reserve(1_000_000, now).await, Duration::ZERO);
     }
 }

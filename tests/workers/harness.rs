@@ -74,6 +74,13 @@ impl Task {
         }
     }
 
+    /// Waits until the worker has reported more often than that.
+    pub async fn reports_beyond(&self, reports: usize) {
+        while self.reports.count() <= reports {
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    }
+
     pub fn verify(&self) -> VerifyReport {
         self.context.status.current().verify.unwrap_or_default()
     }
@@ -135,6 +142,7 @@ impl World {
         let (desired, _) = watch::channel(Desired {
             control: spec.control.clone(),
             generation: 1,
+            limits: None,
         });
         let memory = Memory {
             reports: reports.clone(),

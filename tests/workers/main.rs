@@ -7,5 +7,6 @@ mod keys;
 mod shell;
 #[path = "../support/mod.rs"]
 mod support;
+mod throttling;
 mod verifying;
 mod watching;

@@ -44,6 +44,7 @@ async fn the_journal_is_raised_on_both_sides_and_never_lowered() {
             watch.desired.send_replace(Desired {
                 control: Some(control(1, Mode::SrcFirst, SecondaryWrites::Lenient, 1)),
                 generation: 2,
+                ..Desired::default()
             });
             eventually(LONG, "older instances are shut out", || async {
                 reports
@@ -56,6 +57,7 @@ async fn the_journal_is_raised_on_both_sides_and_never_lowered() {
             watch.desired.send_replace(Desired {
                 control: Some(first.clone()),
                 generation: 3,
+                ..Desired::default()
             });
             world
                 .reach(control(2, Mode::SrcFirst, SecondaryWrites::Strict, 1))

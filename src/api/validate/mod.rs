@@ -5,6 +5,7 @@ mod application;
 mod archive;
 mod database;
 mod findings;
+mod limits;
 mod tables;
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::{parse_duration, validate};
 use crate::api::database::TlsModeName;
 use crate::api::fixtures::{orders, with};
-use crate::api::migration::CopySettings;
-use crate::words::ModeKeys;
+use crate::api::migration::{CopySettings, Limits};
+use crate::words::{ModeKeys, Side};
 
 fn refused(path: &str, value: Value) -> String {
     let errors = validate(&with(&[(path, value)])).unwrap_err();
@@ -27,7 +27,7 @@ fn defaults_are_filled() {
         CopySettings {
             parallelism: 4,
             pods: 1,
-            rows_per_second: None
+            limits: Limits::default(),
         }
     );
     assert_eq!(migration.verify.lag, Duration::from_mins(1));
@@ -118,10 +118,39 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         ),
         (
             "copy",
-            json!({"pauseWhen": {"threadsRunning": 4}}),
-            "spec.copy.pauseWhen",
+            json!({"pauseWhen": {"threadsRunning": 0}}),
+            "spec.copy.pauseWhen.threadsRunning: 0 would never begin",
         ),
-        ("copy", json!({"window": "0 1 * * * +4h"}), "spec.copy.window"),
+        (
+            "copy",
+            json!({"pauseWhen": {"replicationLag": "200ms"}}),
+            "spec.copy.pauseWhen.replicationLag: 200ms is less than 1s",
+        ),
+        (
+            "copy",
+            json!({"pauseWhen": {"query": {"sql": " ", "above": 1.0}}}),
+            "spec.copy.pauseWhen.query.sql: is empty",
+        ),
+        (
+            "copy",
+            json!({"rateLimit": {"bytesPerSecond": 0}}),
+            "spec.copy.rateLimit.bytesPerSecond: 0 would never end",
+        ),
+        (
+            "copy",
+            json!({"window": "0 1 * * *"}),
+            "spec.copy.window: \"0 1 * * *\" is not a window",
+        ),
+        (
+            "copy",
+            json!({"timeZone": "Europe/Berlin"}),
+            "spec.copy.timeZone: has no use",
+        ),
+        (
+            "copy",
+            json!({"window": "0 1 * * * +4h", "timeZone": "Berlin"}),
+            "spec.copy.window: \"Berlin\" is not a time zone",
+        ),
         ("verify", json!({"full": "0 2 * * *"}), "spec.verify.full"),
         ("verify", json!({"repair": "Manual"}), "spec.verify.repair"),
         ("rollback", json!("Immediate"), "spec.rollback"),
@@ -137,6 +166,24 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         let found = refused(path, value);
         assert!(found.contains(expected), "{path}: expected {expected:?} in {found:?}");
     }
+}
+
+#[test]
+fn limits_of_load_are_read() {
+    let copy = json!({
+        "rateLimit": {"rowsPerSecond": 500, "bytesPerSecond": 1_000_000},
+        "pauseWhen": {"threadsRunning": 40, "replicationLag": "10s", "query": {"sql": "SELECT 1", "above": 5.0, "side": "Source"}},
+        "window": "0 1 * * * +4h", "timeZone": "Europe/Berlin",
+    });
+    let limits = validate(&with(&[("copy", copy)])).unwrap().copy.limits;
+    assert_eq!(
+        (limits.rows_per_second, limits.bytes_per_second),
+        (Some(500), Some(1_000_000))
+    );
+    assert_eq!(limits.replication_lag, Some(Duration::from_secs(10)));
+    let query = limits.query.unwrap();
+    assert!(query.asks(Side::Source) && !query.asks(Side::Target));
+    assert_eq!(limits.window.unwrap().to_string(), "0 1 * * * +4h Europe/Berlin");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::findings::Findings;
+use super::limits;
 use crate::api::migration::{CopySettings, Gates, VerifySettings, Worker};
 use crate::api::tuning::{CopySpec, GatesSpec, RepairPolicy, SecondaryIndexes, VerifySpec, WorkerSpec};
 
@@ -18,6 +19,7 @@ pub(super) fn copy(found: &mut Findings, raw: CopySpec) -> CopySettings {
         rate_limit,
         pause_when,
         window,
+        time_zone,
     } = raw;
     let pods = pods.unwrap_or(1);
     if !(1..=64).contains(&pods) {
@@ -29,12 +31,6 @@ pub(super) fn copy(found: &mut Findings, raw: CopySpec) -> CopySettings {
     if secondary_indexes == Some(SecondaryIndexes::After) {
         found.not_yet("spec.copy.secondaryIndexes", "After", "use Before");
     }
-    if pause_when.is_some() {
-        found.not_yet("spec.copy.pauseWhen", "a measure of load", "use copy.rateLimit");
-    }
-    if window.is_some() {
-        found.not_yet("spec.copy.window", "a time window", "use spec.suspend");
-    }
     let parallelism = parallelism.unwrap_or(4);
     if !(1..=64).contains(&parallelism) {
         found.add(
@@ -42,17 +38,16 @@ pub(super) fn copy(found: &mut Findings, raw: CopySpec) -> CopySettings {
             format!("{parallelism} is not between 1 and 64"),
         );
     }
-    let rows_per_second = rate_limit.and_then(|limit| limit.rows_per_second);
-    if rows_per_second == Some(0) {
-        found.add(
-            "spec.copy.rateLimit.rowsPerSecond",
-            "0 would never end; use spec.suspend to stop",
-        );
-    }
     CopySettings {
         parallelism,
         pods,
-        rows_per_second,
+        limits: limits::limits(
+            found,
+            rate_limit.as_ref(),
+            pause_when.as_ref(),
+            window.as_ref(),
+            time_zone.as_ref(),
+        ),
     }
 }
 

@@ -7,6 +7,7 @@ use super::{Gate, elapsed, hindered, human, newest, watch};
 use crate::api::conditions::Reason;
 use crate::api::migration::Migration;
 use crate::api::task::{ControlSpec, Journal, TaskKind, VerifyReport, VerifyScope};
+use crate::decide::throttled::throttle;
 use crate::observe::world::{Outcome, Task, World};
 use crate::words::Direction;
 
@@ -29,7 +30,10 @@ pub fn copied(migration: &Migration, world: &World, control: &ControlSpec) -> Ga
                             progress.rows_total.max(progress.rows)
                         )
                     });
-                    Gate::Hold(Reason::Copying, format!("table {table} is being copied{text}"))
+                    Gate::Hold(
+                        Reason::Copying,
+                        format!("table {table} is being copied{text}{}", held_back(task)),
+                    )
                 }),
             },
         }
@@ -60,12 +64,17 @@ pub fn fully_verified(migration: &Migration, world: &World, control: &ControlSpe
                     });
                     Gate::Hold(
                         Reason::Verifying,
-                        format!("table {table} is being verified in full{text}"),
+                        format!("table {table} is being verified in full{text}{}", held_back(task)),
                     )
                 }),
             },
         }
     })
+}
+
+/// What makes the work slow, for whoever wonders why it is.
+fn held_back(task: &Task) -> String {
+    throttle(task).map_or_else(String::new, |report| format!(" (held back: {})", report.message))
 }
 
 fn settled(table: &str, report: &VerifyReport) -> Gate {

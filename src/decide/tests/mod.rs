@@ -3,6 +3,7 @@
 mod flips;
 mod ladder;
 mod plain;
+mod throttled;
 mod trouble;
 
 use super::sim::{Sim, Step};

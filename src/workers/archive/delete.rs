@@ -10,8 +10,9 @@ use crate::rows::{Key, Row};
 use crate::store::{Lock, StoreError, TableSchema, Tx, TxOptions};
 use crate::workers::error::WorkError;
 use crate::workers::fence;
-use crate::workers::pace::{BatchSize, RowRate};
+use crate::workers::pace::BatchSize;
 use crate::workers::references::referencing;
+use crate::workers::throttle::Throttle;
 
 /// A batch's transaction is kept about this short.
 const BATCH_TARGET: Duration = Duration::from_millis(250);
@@ -22,16 +23,16 @@ impl Archived<'_> {
     pub async fn delete(&self, manifest: &Manifest) -> Result<(), WorkError> {
         self.check_shape(manifest)?;
         self.context.retry(async || self.no_cascade().await).await?;
-        let rate = RowRate::new(self.context.migration.copy.rows_per_second);
+        let throttle = Throttle::start(self.context, 1);
         let mut size = BatchSize::new(BATCH_ROWS, BATCH_TARGET);
         for part in &manifest.parts {
             let rows = part_rows(self.context, self.destination, &self.folder, manifest, part).await?;
             let mut left = &rows[..];
             while !left.is_empty() {
-                let (batch, rest) = left.split_at(left.len().min(size.rows() as usize));
-                self.context
-                    .pause(rate.reserve(batch.len() as u32, Instant::now()).await)
-                    .await?;
+                throttle.clear(self.context).await?;
+                let most = size.rows().min(throttle.most_rows());
+                let (batch, rest) = left.split_at(left.len().min(most as usize));
+                throttle.spend(self.context, batch.len() as u32, 0).await?;
                 let began = Instant::now();
                 self.context
                     .retry(async || self.delete_batch(batch, part).await)

@@ -12,6 +12,7 @@ use crate::control::verified::{Found, PassId};
 use crate::rows::Key;
 use crate::workers::context::TaskContext;
 use crate::workers::error::WorkError;
+use crate::workers::throttle::Throttle;
 use crate::workers::work::Work;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -63,6 +64,7 @@ async fn pass(mut work: Work, repair: bool, differences: Option<&mut dyn Differe
     let pass = Pass {
         tally: Mutex::new(tally),
         repair,
+        throttle: Throttle::start(&work.ctx, 1),
         work,
         rungs,
         id,
@@ -90,6 +92,7 @@ fn pass_id(work: &Work) -> PassId {
 struct Pass<'d> {
     work: Work,
     rungs: Rungs,
+    throttle: Throttle,
     repair: bool,
     id: Option<PassId>,
     began: String,
@@ -127,12 +130,15 @@ impl<'d> Pass<'d> {
 
     async fn lane(&self, sweep: Sweep, ledger: &tokio::sync::Mutex<Ledger>) -> Result<(), WorkError> {
         loop {
-            self.work.ctx.go_on()?;
-            let chunk = ledger.lock().await.next(&self.work, &self.rungs).await?;
+            self.throttle.clear(&self.work.ctx).await?;
+            let most = self.throttle.most_rows();
+            let chunk = ledger.lock().await.next(&self.work, &self.rungs, most).await?;
             let Some(chunk) = chunk else { return Ok(()) };
             let began = Instant::now();
-            let average = self.chunk(sweep, &chunk).await?;
-            ledger.lock().await.size.took(began.elapsed(), average);
+            let (rows, bytes) = self.chunk(sweep, &chunk).await?;
+            ledger.lock().await.size.took(began.elapsed(), bytes / rows.max(1));
+            let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+            self.throttle.spend(&self.work.ctx, rows, bytes).await?;
             if self.tally().postponed.len() > POSTPONED {
                 self.settle_postponed(sweep != Sweep::Base).await?;
             }
@@ -140,8 +146,8 @@ impl<'d> Pass<'d> {
         }
     }
 
-    /// Compares one chunk and settles what it owes. Answers with the average bytes of the rows that were read.
-    async fn chunk(&self, sweep: Sweep, chunk: &Chunk) -> Result<u64, WorkError> {
+    /// Compares one chunk and settles what it owes. Answers with its rows, and the bytes of those that were read.
+    async fn chunk(&self, sweep: Sweep, chunk: &Chunk) -> Result<(u64, u64), WorkError> {
         let compared = self
             .rungs
             .compare(&self.work.ctx, sweep, &chunk.ranges, chunk.rows)
@@ -183,11 +189,7 @@ impl<'d> Pass<'d> {
             ledger::close(&self.work, self.id.as_ref(), sweep, chunk, &found).await?;
         }
         let read = compared.base_rows + compared.follower_rows;
-        Ok(if compared.bytes == 0 {
-            0
-        } else {
-            compared.bytes / read.max(1)
-        })
+        Ok((read, compared.bytes))
     }
 
     /// `surplus_counts`: what the base lacks will be met by no other sweep.

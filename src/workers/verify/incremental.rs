@@ -14,6 +14,7 @@ use crate::workers::clock;
 use crate::workers::context::TaskContext;
 use crate::workers::error::WorkError;
 use crate::workers::raise::ALL_TABLES;
+use crate::workers::throttle::Throttle;
 use crate::workers::work::{Work, secondary};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -31,9 +32,12 @@ const STRICT_EVERY: Duration = Duration::from_millis(300);
 pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
     let work = Work::open(context).await?;
     let control = work.control().clone();
+    let strict = secondary(&control)? == SecondaryWrites::Strict;
     let mut verify = Incremental {
+        // The application waits for a strict epoch to end.
+        throttle: (!strict).then(|| Throttle::start(context, 1)),
         repair: context.migration.verify.repair == RepairPolicy::Automatic,
-        strict: secondary(&control)? == SecondaryWrites::Strict,
+        strict,
         acked_at: control.acked_at.clone(),
         base_since: control.base_since,
         through: String::new(),
@@ -56,6 +60,7 @@ pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
 pub struct Incremental {
     /// The table.
     pub work: Work,
+    throttle: Option<Throttle>,
     repair: bool,
     strict: bool,
     acked_at: Option<String>,
@@ -253,6 +258,9 @@ impl Incremental {
         after: Option<&(String, Key)>,
     ) -> Result<Vec<Sketch>, WorkError> {
         self.work.ctx.go_on()?;
+        if let Some(throttle) = &self.throttle {
+            throttle.clear(&self.work.ctx).await?;
+        }
         let rows = self
             .work
             .ctx

@@ -45,6 +45,14 @@ impl Size {
         }
     }
 
+    /// The same for once, but for no more rows of both sides together than that.
+    fn within(mut self, most_rows: u32) -> Self {
+        self.rows = self.rows.min(most_rows / 2).max(1);
+        let ranges = most_rows / 2 / self.rows;
+        self.ranges = self.ranges.min(ranges as usize).max(1);
+        self
+    }
+
     /// Learns from a chunk: how long it took, and how wide the rows are that were read (0: none was).
     pub fn took(&mut self, took: Duration, average: u64) {
         if took > TAKES {
@@ -132,9 +140,9 @@ impl Ledger {
         Ok((ledger, sum))
     }
 
-    /// The next ranges to compare; `None`: all are taken.
-    pub async fn next(&mut self, work: &Work, rungs: &Rungs) -> Result<Option<Chunk>, WorkError> {
-        let rows = self.size.rows;
+    /// The next ranges to compare, of about so many rows at most; `None`: all are taken.
+    pub async fn next(&mut self, work: &Work, rungs: &Rungs, most_rows: u32) -> Result<Option<Chunk>, WorkError> {
+        let Size { rows, ranges, .. } = self.size.within(most_rows);
         if let Some((number, range)) = self.again.pop_front() {
             let ranges = rungs.divide(&work.ctx, self.sweep, &range, rows, usize::MAX).await?;
             return Ok(Some(Chunk { number, ranges, rows }));
@@ -143,9 +151,7 @@ impl Ledger {
             return Ok(None);
         }
         let from = (self.frontier.clone(), None);
-        let ranges = rungs
-            .divide(&work.ctx, self.sweep, &from, rows, self.size.ranges)
-            .await?;
+        let ranges = rungs.divide(&work.ctx, self.sweep, &from, rows, ranges).await?;
         let number = self.next;
         let upper = ranges.last().and_then(|(_, upto)| upto.clone());
         self.record(work, number, upper.as_ref()).await?;
@@ -230,5 +236,24 @@ mod tests {
         size.took(Duration::from_secs(1), 100 << 20);
         assert_eq!(size.rows, 1, "a row is the least that there is");
         size.took(Duration::from_secs(1), 0);
+    }
+
+    #[test]
+    fn a_chunk_fits_into_what_the_rates_allow() {
+        let size = Size {
+            rows: 2_000,
+            ranges: 16,
+            most: 16,
+        };
+        for (most, expected) in [
+            (u32::MAX, (2_000, 16)),
+            (20_000, (2_000, 5)),
+            (1_000, (500, 1)),
+            (1, (1, 1)),
+            (0, (1, 1)),
+        ] {
+            let fitting = size.within(most);
+            assert_eq!((fitting.rows, fitting.ranges), expected, "{most}");
+        }
     }
 }
