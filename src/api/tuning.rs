@@ -147,7 +147,7 @@ pub enum RepairPolicy {
     /// The verifier does, from the base.
     #[default]
     Automatic,
-    /// Differences are only reported.
+    /// Differences are only reported, and hold the gates until somebody has made the sides equal.
     Manual,
 }
 

@@ -4,6 +4,7 @@
 mod copying;
 mod harness;
 mod keys;
+mod manual;
 mod shell;
 #[path = "../support/mod.rs"]
 mod support;

@@ -97,19 +97,19 @@ async fn a_full_verify_keeps_the_rate_and_stops_while_it_waits() {
     assert!(matches!(ended, Err(WorkError::Stopped)), "{ended:?}");
 }
 
-async fn load(database: &TestDatabase, load: u32) {
-    database.execute(&format!("UPDATE load_now SET load = {load}")).await;
+async fn load(database: &TestDatabase, busy: u32) {
+    database.execute(&format!("UPDATE load_now SET busy = {busy}")).await;
 }
 
 /// A query on either side: nothing is begun above the limit, the report names the server, and work goes on in the calm.
 #[tokio::test]
 async fn a_query_above_its_limit_on_either_side_pauses() {
     for (source, target) in PAIRS {
-        let query = json!({"pauseWhen": {"query": {"sql": "SELECT load FROM load_now", "above": 5}}});
+        let query = json!({"pauseWhen": {"query": {"sql": "SELECT busy FROM load_now", "above": 5}}});
         let world = world(source, target, query).await;
         for database in [&world.source, &world.target] {
             database
-                .execute("CREATE TABLE load_now (load INT NOT NULL); INSERT INTO load_now VALUES (0)")
+                .execute("CREATE TABLE load_now (busy INT NOT NULL); INSERT INTO load_now VALUES (0)")
                 .await;
         }
         fill(&world.source, 2_000).await;
@@ -174,7 +174,7 @@ async fn a_query_that_cannot_be_answered_pauses_and_says_why() {
     for (sql, expected) in [
         ("SELECT 1 WHERE 1 = 0", "returned 0 rows"),
         ("SELECT 'much'", "returned no number"),
-        ("SELECT load FROM nowhere", "nowhere"),
+        ("SELECT busy FROM nowhere", "nowhere"),
     ] {
         let query = json!({"pauseWhen": {"query": {"sql": sql, "above": 5, "side": "Target"}}});
         let world = world(MariaDb, Postgres, query).await;
@@ -229,9 +229,15 @@ async fn running_threads_pause_on_mariadb() {
     assert_eq!(rows(&world.source).await, rows(&world.target).await);
 }
 
-/// Without `pg_monitor` PostgreSQL shows other users' sessions as if they did nothing.
+/// Without `pg_monitor` PostgreSQL shows other users' sessions as if they did nothing. One test, because the role is the
+/// whole server's.
 #[tokio::test]
 async fn running_threads_and_lag_on_postgres_need_to_be_seen() {
+    threads_on_postgres().await;
+    lag_on_postgres().await;
+}
+
+async fn threads_on_postgres() {
     let world = world(
         Postgres,
         Postgres,
@@ -254,6 +260,81 @@ async fn running_threads_and_lag_on_postgres_need_to_be_seen() {
     let (ended, ()) = tokio::join!(copy.run(), scene);
     ended.unwrap();
     assert_eq!(rows(&world.source).await, rows(&world.target).await);
+}
+
+/// A standby that applies nothing for an hour falls behind; without it there is no lag.
+async fn lag_on_postgres() {
+    let world = world(Postgres, Postgres, json!({"pauseWhen": {"replicationLag": "2s"}})).await;
+    fill(&world.source, 1_000).await;
+    world.source_first().await;
+    let standby = Standby::start(&world.source).await;
+    let copy = world.copy(1);
+    let scene = async {
+        let report = reason(&copy, "LoadAboveLimit").await;
+        assert_eq!(report.measure, "pauseWhen.replicationLag");
+        assert_eq!(report.limit.as_deref(), Some("2s"));
+        standby.stop().await;
+    };
+    let (ended, ()) = tokio::join!(copy.run(), scene);
+    ended.unwrap();
+    assert_eq!(rows(&world.source).await, rows(&world.target).await);
+}
+
+/// A standby of the test's PostgreSQL, made and started by that server's own account. Left behind, it ends by itself when
+/// its directory goes with the server's.
+struct Standby {
+    primary: TestDatabase,
+    control: String,
+}
+
+impl Standby {
+    async fn start(primary: &TestDatabase) -> Self {
+        let url = url::Url::parse(&primary.admin_url).unwrap();
+        let (user, password, port) = (url.username(), url.password().unwrap(), url.port().unwrap());
+        let bin = "/usr/lib/postgresql/15/bin";
+        let standby = Self {
+            primary: primary.clone(),
+            control: format!("{bin}/pg_ctl -D ../run/standby"),
+        };
+        primary
+            .execute_as_admin(
+                "COPY (SELECT 'host replication all 127.0.0.1/32 scram-sha-256') TO PROGRAM 'cat >> pg_hba.conf'; \
+                 SELECT pg_reload_conf()",
+            )
+            .await;
+        let from = format!("host=127.0.0.1 port={port} user={user} password={password} sslmode=require");
+        // The new rule holds some moment after it was asked for.
+        standby
+            .program(&format!(
+                "for n in 1 2 3 4 5 6 7 8 9 10; do {bin}/pg_basebackup -D ../run/standby -R -c fast -d \"{from}\" \
+                 2>>../run/standby.log && exit 0; sleep 0.5; done; exit 1"
+            ))
+            .await;
+        let options = format!(
+            "-c port={port} -c listen_addresses= -c unix_socket_directories=$PWD/../run/standby -c shared_buffers=16MB \
+             -c max_connections=300 -c recovery_min_apply_delay=1h"
+        );
+        standby
+            .program(&format!(
+                "{} -w -l ../run/standby.log -o \"{options}\" start >/dev/null",
+                standby.control
+            ))
+            .await;
+        standby
+    }
+
+    async fn stop(&self) {
+        self.program(&format!("{} -m immediate stop >/dev/null", self.control))
+            .await;
+    }
+
+    /// In the primary's data directory, as its user.
+    async fn program(&self, command: &str) {
+        let command = command.replace('\'', "''");
+        self.primary
+            .execute_as_admin(&format!("COPY (SELECT 1) TO PROGRAM '{command}'"))
+            .await;
+    }
 }
 
 /// A server that does not replicate has no lag; one whose replication stands still has one that nobody knows.

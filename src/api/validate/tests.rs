@@ -152,7 +152,6 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             "spec.copy.window: \"Berlin\" is not a time zone",
         ),
         ("verify", json!({"full": "0 2 * * *"}), "spec.verify.full"),
-        ("verify", json!({"repair": "Manual"}), "spec.verify.repair"),
         ("rollback", json!("Immediate"), "spec.rollback"),
         ("phase", json!("Archived"), "spec.archive: is needed"),
         (

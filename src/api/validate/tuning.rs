@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use super::findings::Findings;
 use super::limits;
 use crate::api::migration::{CopySettings, Gates, VerifySettings, Worker};
-use crate::api::tuning::{CopySpec, GatesSpec, RepairPolicy, SecondaryIndexes, VerifySpec, WorkerSpec};
+use crate::api::tuning::{CopySpec, GatesSpec, SecondaryIndexes, VerifySpec, WorkerSpec};
 
 pub(super) fn copy(found: &mut Findings, raw: CopySpec) -> CopySettings {
     let CopySpec {
@@ -66,14 +66,10 @@ pub(super) fn verify(found: &mut Findings, raw: VerifySpec) -> VerifySettings {
             "remove it; a full verify runs wherever a gate needs one",
         );
     }
-    let repair = repair.unwrap_or_default();
-    if repair == RepairPolicy::Manual {
-        found.not_yet("spec.verify.repair", "Manual", "use Automatic");
-    }
     VerifySettings {
         lag: found.duration("spec.verify.lag", lag.as_ref(), Duration::from_mins(1)),
         interval: found.duration("spec.verify.interval", interval.as_ref(), Duration::from_secs(30)),
-        repair,
+        repair: repair.unwrap_or_default(),
         max_deletes: max_deletes.unwrap_or(1000),
     }
 }
