@@ -99,12 +99,12 @@ pub struct PauseQuerySpec {
     pub sql: String,
     /// Background work pauses while the number is above this one.
     pub above: f64,
-    /// Where it is asked: `Source`, `Target`, or `Both` (default). Always on every server of the side.
+    /// Where the query is asked; the type's text is what people see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub side: Option<QuerySide>,
 }
 
-/// Where a query is asked.
+/// Where the query is asked: `Source`, `Target`, or `Both` (default). Always on every server of the side.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum QuerySide {
     /// On the source's servers.
@@ -140,8 +140,8 @@ pub struct VerifySpec {
     pub max_deletes: Option<u64>,
 }
 
-/// Who repairs differences. `Automatic` (default): the verify does, from the base. `Manual` (not supported yet): it only
-/// reports them.
+/// Who repairs differences. `Automatic` (default): the verify does, from the base. `Manual`: it only reports them, and they
+/// hold the gates until somebody has made the sides equal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RepairPolicy {
     /// The verifier does, from the base.

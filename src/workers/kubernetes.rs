@@ -73,7 +73,7 @@ pub struct KubernetesReporter {
 impl KubernetesReporter {
     /// Follows the task until `stop`; a task that goes away sets `stop`, for nobody waits for its result any more.
     pub fn start(
-        client: Client,
+        client: &Client,
         namespace: &str,
         task: &MigrationTask,
         index: Option<u32>,

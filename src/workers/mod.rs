@@ -68,7 +68,7 @@ async fn attend(namespace: &str, name: &str, stop: CancellationToken) -> Result<
         tracing::info!(task = name, phase = ?status.phase, "the result is already recorded");
         return Ok(Exit::Done);
     }
-    let reporter = kubernetes::KubernetesReporter::start(client, namespace, &task, pod_index(), stop.clone());
+    let reporter = kubernetes::KubernetesReporter::start(&client, namespace, &task, pod_index(), stop.clone());
     let status = Arc::new(StatusBoard::new(Box::new(reporter), task.status.clone()));
     let result = match assignment.migration {
         Err(error) => Err(error),

@@ -5,13 +5,13 @@ use crate::api::phase::Phase;
 use crate::api::task::{TaskKind, ThrottleReport};
 use crate::decide::sim::{Sim, Step};
 
-fn report(message: &str) -> Option<ThrottleReport> {
-    Some(ThrottleReport {
+fn report(message: &str) -> ThrottleReport {
+    ThrottleReport {
         reason: "LoadAboveLimit".to_owned(),
         measure: "pauseWhen.threadsRunning".to_owned(),
         message: message.to_owned(),
         ..ThrottleReport::default()
-    })
+    }
 }
 
 fn told(sim: &Sim) -> String {
@@ -31,7 +31,7 @@ fn what_holds_a_worker_back_is_said_while_it_runs() {
         sim.condition("Throttled"),
         ("False".to_owned(), "NotThrottled".to_owned())
     );
-    find(&mut sim, TaskKind::Copy).status.throttle = report("57 threads run, above 40");
+    find(&mut sim, TaskKind::Copy).status.throttle = Some(report("57 threads run, above 40"));
     sim.step(Step::Pass(None));
     assert_eq!(
         sim.condition("Throttled"),

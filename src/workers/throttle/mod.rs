@@ -327,7 +327,7 @@ impl Watcher {
     }
 
     fn rate(&mut self) -> Option<Hold> {
-        let (measure, limit) = match lock(&self.pacer).bound(LOOK_EVERY / 4)? {
+        let (measure, limit) = match lock(&self.pacer).bound(LOOK_EVERY / 4, Instant::now())? {
             Bound::Rows => ("rateLimit.rowsPerSecond", u64::from(self.limits.rows_per_second?)),
             Bound::Bytes => ("rateLimit.bytesPerSecond", self.limits.bytes_per_second?),
         };
@@ -409,15 +409,15 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    fn hold(reason: &str, value: &str) -> Option<Hold> {
-        Some(Hold {
+    fn hold(reason: &str, value: &str) -> Hold {
+        Hold {
             brake: Brake::Stop,
             report: ThrottleReport {
                 reason: reason.to_owned(),
                 value: Some(value.to_owned()),
                 ..ThrottleReport::default()
             },
-        })
+        }
     }
 
     #[test]
@@ -426,11 +426,11 @@ mod tests {
         let at = |second| start + Duration::from_secs(second);
         let mut ledger = Ledger::default();
         assert!(!ledger.changed(None, at(0)));
-        assert!(ledger.changed(hold("A", "1"), at(1)));
-        assert!(!ledger.changed(hold("A", "2"), at(2)), "another value is no news");
-        assert!(ledger.changed(hold("B", "2"), at(3)));
+        assert!(ledger.changed(Some(hold("A", "1")), at(1)));
+        assert!(!ledger.changed(Some(hold("A", "2")), at(2)), "another value is no news");
+        assert!(ledger.changed(Some(hold("B", "2")), at(3)));
         assert!(!ledger.changed(None, at(4)), "it may come back");
-        assert!(!ledger.changed(hold("B", "2"), at(8)));
+        assert!(!ledger.changed(Some(hold("B", "2")), at(8)));
         assert!(!ledger.changed(None, at(9)));
         assert!(ledger.changed(None, at(14)));
         assert_eq!(ledger.told, None);

@@ -45,6 +45,8 @@ pub struct Pacer {
     workers: f64,
     /// Time that was waited since it was last asked for, over all connections.
     waited: Duration,
+    /// Until when somebody waits.
+    waiting_until: Option<Instant>,
     /// The rate that made the last one wait.
     bound_by: Bound,
 }
@@ -64,6 +66,7 @@ impl Pacer {
             bytes: Rate::default(),
             workers: f64::from(workers.max(1)),
             waited: Duration::ZERO,
+            waiting_until: None,
             bound_by: Bound::Rows,
         };
         pacer.set(limits);
@@ -76,6 +79,7 @@ impl Pacer {
             .set(limits.rows_per_second.map(|rows| f64::from(rows) / self.workers));
         self.bytes
             .set(limits.bytes_per_second.map(|bytes| bytes as f64 / self.workers));
+        self.waiting_until = None;
     }
 
     /// How long to wait before a batch may be written.
@@ -90,6 +94,7 @@ impl Pacer {
                 Bound::Rows
             };
             self.waited += wait;
+            self.waiting_until = self.waiting_until.max(Some(now + wait));
         }
         wait
     }
@@ -101,10 +106,11 @@ impl Pacer {
             .map_or(u32::MAX, |rows| rows.clamp(1.0, f64::from(u32::MAX)) as u32)
     }
 
-    /// Which rate has made anybody wait for at least so long since this was last asked.
-    pub fn bound(&mut self, at_least: Duration) -> Option<Bound> {
+    /// Which rate makes somebody wait now, or has made them wait for at least so long since this was last asked.
+    pub fn bound(&mut self, at_least: Duration, now: Instant) -> Option<Bound> {
         let waited = std::mem::take(&mut self.waited);
-        (waited >= at_least && !waited.is_zero()).then_some(self.bound_by)
+        let waits = self.waiting_until.is_some_and(|until| until > now + at_least);
+        (waits || waited >= at_least.max(Duration::from_millis(1))).then_some(self.bound_by)
     }
 }
 
@@ -128,8 +134,9 @@ mod tests {
         assert_eq!(pacer.take(500, 0, now), Duration::ZERO);
         assert_eq!(pacer.take(500, 0, now), Duration::from_millis(500));
         assert_eq!(pacer.take(1, 0, now), Duration::from_secs(1));
-        assert_eq!(pacer.bound(Duration::from_secs(1)), Some(Bound::Rows));
-        assert_eq!(pacer.bound(Duration::ZERO), None, "it is asked for once");
+        let second = Duration::from_secs(1);
+        assert_eq!(pacer.bound(second, now), Some(Bound::Rows));
+        assert_eq!(pacer.bound(second, now), None, "it is asked for once");
         assert_eq!(
             Pacer::new(&limits(None, None), 1).take(1_000_000, 1 << 40, now),
             Duration::ZERO
@@ -142,7 +149,10 @@ mod tests {
         let now = Instant::now();
         pacer.take(100, 20_000, now);
         assert_eq!(pacer.take(1, 1, now), Duration::from_secs(2));
-        assert_eq!(pacer.bound(Duration::ZERO), Some(Bound::Bytes));
+        let (at_least, later) = (Duration::from_millis(500), now + Duration::from_secs(1));
+        assert_eq!(pacer.bound(at_least, now), Some(Bound::Bytes));
+        assert_eq!(pacer.bound(at_least, later), Some(Bound::Bytes), "it waits still");
+        assert_eq!(pacer.bound(at_least, later + Duration::from_secs(1)), None);
     }
 
     #[test]
@@ -152,7 +162,7 @@ mod tests {
         pacer.take(1_000, 0, now);
         pacer.set(&limits(Some(1), None));
         assert!(
-            pacer.take(1, 0, now) > Duration::from_secs(900),
+            pacer.take(1, 0, now) > Duration::from_mins(15),
             "unchanged limits change nothing"
         );
         pacer.set(&limits(Some(1_000), None));
