@@ -64,7 +64,8 @@ pub struct RateLimitSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub rows_per_second: Option<u32>,
-    /// Bytes per second, counted in the rows' values, of a task that copies or compares, all its connections together.
+    /// Bytes per second, counted in the values of the rows that a task reads, all its connections together. What the servers
+    /// digest by themselves is not read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub bytes_per_second: Option<u64>,

@@ -205,21 +205,6 @@ pub struct Row {
     pub values: Vec<Value>,
 }
 
-impl Row {
-    /// Size of its values, as a measure of what is carried: texts and bytes by their length, numbers by 8.
-    pub fn bytes(&self) -> u64 {
-        self.values
-            .iter()
-            .map(|value| match value {
-                Value::Null => 0,
-                Value::Int(_) | Value::UInt(_) | Value::Float(_) => 8,
-                Value::Text(text) => text.len() as u64,
-                Value::Bytes(bytes) => bytes.len() as u64,
-            })
-            .sum()
-    }
-}
-
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut s, b| {
