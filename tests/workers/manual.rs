@@ -66,7 +66,7 @@ async fn an_incremental_verify_stays_at_the_difference_until_it_is_settled() {
         let now = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S.%6f");
         let change = format!("UPDATE orders SET note = 'changed', updated_at = '{now}' WHERE id = 20");
         let scene = async {
-            let deadline = Duration::from_secs(60);
+            let deadline = Duration::from_mins(1);
             world.source.execute(&change).await;
             eventually(deadline, "the difference is found", || async {
                 verify
