@@ -74,13 +74,6 @@ impl Task {
         }
     }
 
-    /// Waits until the worker has reported more often than that.
-    pub async fn reports_beyond(&self, reports: usize) {
-        while self.reports.count() <= reports {
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-    }
-
     pub fn verify(&self) -> VerifyReport {
         self.context.status.current().verify.unwrap_or_default()
     }
