@@ -15,7 +15,7 @@ SCRIPTS := $(shell grep -rlE '^(\#!/usr/bin/env bash|\# shellcheck shell=bash)' 
 .PHONY: help checkout build test demo lint fmt crds check-crds cluster-up cluster-down deny
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # cargo tells the crates of two checkouts apart by the age of their files alone: what another checkout left would be
 # taken for ours. Dependencies stay.
@@ -32,6 +32,16 @@ build: checkout ## the binaries, statically linked, where tests and images take 
 
 test: build ## all tests, on a real cluster and real databases; ends with the test runner's summary
 	tests/cluster/with cargo test --workspace --no-fail-fast
+
+# The worker's code is optimised here as its dependencies are in every build: without this, its share of the CPU would be
+# measured as tests have it.
+BENCH := cargo run --quiet --config profile.dev.package.datamigration.opt-level=3 --bin side-by-side --
+
+bench: ## copy and verify beside the other tools (BENCH_ROWS, BENCH_ROUNDS, BENCH_FULL); writes docs/benchmarks.md
+	$(BENCH)
+
+bench-%: ## one part of it: bench-copy, bench-verify, bench-copy-mariadb, … (BENCH_ONLY=ours,memory: only these)
+	$(BENCH) $*
 
 demo: build ## one migration, from the first rung to the last, under load; ends with the audit
 	tests/demo/run
