@@ -357,6 +357,10 @@ pub struct VerifyReport {
     /// Keys queued for repair, of this table, both sides together.
     #[serde(default)]
     pub queue: u64,
+    /// Rows that the follower did not take in several passes, part of `outstanding`: tried again ever more rarely. Each is in
+    /// `_datamigration_dead_letters` of the base, with the database's reason.
+    #[serde(default)]
+    pub dead_letters: u64,
     /// Windows finished.
     #[serde(default)]
     pub windows: u64,

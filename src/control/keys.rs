@@ -12,6 +12,10 @@ use crate::{
 
 const QUEUE: &str = "_datamigration_queue";
 const DELETES: &str = "_datamigration_deletes";
+const LETTERS: &str = "_datamigration_dead_letters";
+
+/// Dead letters of a table that are read; no more of them are written.
+pub const MOST_LETTERS: usize = 1_000;
 
 /// A key whose follower's row is owed.
 #[derive(Debug, Clone, PartialEq)]
@@ -138,7 +142,7 @@ pub async fn bury(
     letter: &DeadLetter,
 ) -> Result<(), ControlError> {
     let statement = format!(
-        "INSERT INTO _datamigration_dead_letters (migration, uid, table_name, row_key, reason, attempts, buried_at) \
+        "INSERT INTO {LETTERS} (migration, uid, table_name, row_key, reason, attempts, buried_at) \
          VALUES (?, ?, ?, ?, ?, ?, {})",
         now(tx.engine())
     );
@@ -155,6 +159,43 @@ pub async fn bury(
     )
     .await?;
     Ok(())
+}
+
+/// Dead letters of a table, the oldest first, with their ids.
+pub async fn dead_letters(tx: &mut Tx, migration: &str, table: &str) -> Result<Vec<(i64, DeadLetter)>, ControlError> {
+    let rows = tx
+        .query(
+            &format!(
+                "SELECT id, row_key, reason, attempts FROM {LETTERS} WHERE migration = ? AND table_name = ? ORDER BY id LIMIT {MOST_LETTERS}"
+            ),
+            &[Value::from(migration), Value::from(table)],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let letter = DeadLetter {
+                key: key(row, 1, LETTERS)?,
+                reason: text(row, 2, LETTERS)?,
+                attempts: int(row, 3, LETTERS)?,
+            };
+            Ok((int(row, 0, LETTERS)?, letter))
+        })
+        .collect()
+}
+
+/// Counts another failed attempt at a dead letter.
+pub async fn letter_failed(tx: &mut Tx, id: i64, reason: &str) -> Result<(), ControlError> {
+    tx.execute(
+        &format!("UPDATE {LETTERS} SET attempts = attempts + 1, reason = ? WHERE id = ?"),
+        &[Value::from(reason), Value::Int(id)],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Takes dead letters out, once both sides were seen to agree on their keys.
+pub async fn forget_letters(tx: &mut Tx, ids: &[i64]) -> Result<(), ControlError> {
+    remove(tx, LETTERS, ids).await
 }
 
 /// Records deletes in the transaction that deletes. `table`: its SOURCE name; each key with the version it had.

@@ -24,8 +24,8 @@ pub use ddl::{SCHEMA_VERSION, create, exists, tables};
 pub use error::ControlError;
 pub use instances::{Instance, SeenInstance, forget_instance, heartbeat, instances};
 pub use keys::{
-    DeadLetter, Deleted, Queued, attempt_failed, bury, dequeue, enqueue, forget_deletes, queue_depth, queued,
-    record_deletes, recorded_deletes,
+    DeadLetter, Deleted, MOST_LETTERS, Queued, attempt_failed, bury, dead_letters, dequeue, enqueue, forget_deletes,
+    forget_letters, letter_failed, queue_depth, queued, record_deletes, recorded_deletes,
 };
 pub use local::forget_finished_copy;
 pub use sql::{clock, now, parse_clock};

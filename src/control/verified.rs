@@ -8,6 +8,8 @@ use crate::rows::{Key, Value};
 use crate::store::{Engine, Tx};
 
 const TABLE: &str = "_datamigration_verified";
+/// In place of a sweep: the pass came to its end.
+const END: &str = "End";
 
 /// One pass over one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +76,22 @@ impl PassId {
     /// Begins the pass, or goes on with it: forgets what other passes recorded of the table, and what this one compared in
     /// another way. `clock`: the base's. Answers when the pass first began, by the base's clock.
     pub async fn begin(&self, tx: &mut Tx, clock: &str) -> Result<String, ControlError> {
+        let ended = tx
+            .query(
+                &format!(
+                    "SELECT 1 FROM {TABLE} WHERE migration = ? AND table_name = ? AND pass = ? AND sweep = '{END}'"
+                ),
+                &self.binds(),
+            )
+            .await?;
+        if !ended.is_empty() {
+            // A pass that came to its end is not gone on with, however soon the next one begins.
+            tx.execute(
+                &format!("DELETE FROM {TABLE} WHERE migration = ? AND table_name = ? AND pass = ?"),
+                &self.binds(),
+            )
+            .await?;
+        }
         let mut binds = self.binds();
         binds.push(Value::from(self.compared.as_str()));
         tx.execute(
@@ -90,6 +108,11 @@ impl PassId {
             .await?;
         let began = optional_text(rows.first().map_or(&[Value::Null], Vec::as_slice), 0, TABLE)?;
         Ok(began.unwrap_or_else(|| clock.to_owned()))
+    }
+
+    /// Records that the pass came to its end.
+    pub async fn end(&self, tx: &mut Tx, began: &str) -> Result<(), ControlError> {
+        self.open(tx, END, began, (0, None, None)).await
     }
 
     /// The ranges of a sweep, in the order of the key.
@@ -159,8 +182,15 @@ impl PassId {
         Ok(())
     }
 
-    /// Records that a range is compared and settled, with what was found.
-    pub async fn close(&self, tx: &mut Tx, sweep: &str, number: i64, found: &Found) -> Result<(), ControlError> {
+    /// Records that a range is compared and settled, with what was found. Only the very range that was: another worker of
+    /// the same pass may have recorded another one under the number.
+    pub async fn close(
+        &self,
+        tx: &mut Tx,
+        sweep: &str,
+        (number, lower, upper): (i64, Option<&Key>, Option<&Key>),
+        found: &Found,
+    ) -> Result<(), ControlError> {
         let mut binds = [
             found.base_rows,
             found.follower_rows,
@@ -172,12 +202,14 @@ impl PassId {
         .map(Value::Int)
         .to_vec();
         binds.extend(self.binds());
-        binds.extend([Value::from(sweep), Value::Int(number)]);
+        let key = |key: Option<&Key>| Value::Text(key.map(Key::to_json).unwrap_or_default());
+        binds.extend([Value::from(sweep), Value::Int(number), key(lower), key(upper)]);
         tx.execute(
             &format!(
                 "UPDATE {TABLE} SET state = 'Verified', base_rows = ?, follower_rows = ?, target_missing = ?, neq = ?, \
                  base_missing = ?, repaired = ?, changed_at = {} \
-                 WHERE migration = ? AND table_name = ? AND pass = ? AND sweep = ? AND chunk = ?",
+                 WHERE migration = ? AND table_name = ? AND pass = ? AND sweep = ? AND chunk = ? \
+                 AND COALESCE(lower_key, '') = ? AND COALESCE(upper_key, '') = ?",
                 now(tx.engine())
             ),
             &binds,

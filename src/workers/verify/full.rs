@@ -218,6 +218,18 @@ impl<'d> Pass<'d> {
     }
 
     async fn end(&self) -> Result<(), WorkError> {
+        let result = self.settle_the_rest().await;
+        let over = match &result {
+            Ok(()) => true,
+            Err(error) => !error.is_transient() && !matches!(error, WorkError::Stopped | WorkError::Stale(_)),
+        };
+        if let Some(id) = self.id.as_ref().filter(|_| over) {
+            ledger::end(&self.work, id, &self.began).await?;
+        }
+        result
+    }
+
+    async fn settle_the_rest(&self) -> Result<(), WorkError> {
         self.settle_postponed(true).await?;
         let surplus = self.tally().may_be_deleted();
         if let Some(keys) = surplus {

@@ -2,6 +2,7 @@
 //! deletes, and both sides' queues. What differs is settled under both row locks. The watermark moves only past what is
 //! settled, so a restart, a locked row or a held delete never skips anything.
 
+use super::letters::Letters;
 use super::lists::List;
 use super::repair::{Mismatch, Permit, Settled, Verdict};
 use crate::api::task::VerifyReport;
@@ -43,6 +44,7 @@ pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
         through: String::new(),
         report: VerifyReport::default(),
         postponed: BTreeMap::new(),
+        letters: Letters::default(),
         overlap: Duration::ZERO,
         told: None,
         work,
@@ -61,7 +63,7 @@ pub struct Incremental {
     /// The table.
     pub work: Work,
     throttle: Option<Throttle>,
-    repair: bool,
+    pub repair: bool,
     strict: bool,
     acked_at: Option<String>,
     base_since: i64,
@@ -70,6 +72,8 @@ pub struct Incremental {
     report: VerifyReport,
     /// Keys whose follower was newer under both locks, and in how many passes.
     postponed: BTreeMap<Key, u32>,
+    /// Rows that the follower does not take.
+    pub letters: Letters,
     /// The longest transaction seen open on the base: what it commits may carry versions from before it was seen.
     overlap: Duration,
     /// The last verdict that was reported, and when.
@@ -141,6 +145,7 @@ impl Incremental {
         let from = clock::minus(&self.through, self.overlap.max(Duration::from_secs(1)))?;
         self.overlap = open;
 
+        self.try_letters(&mut pass).await?;
         // The lists first: they explain what the windows would only wonder about.
         for side in [Side::Source, Side::Target] {
             self.drain(List::Queue, side, &mut pass).await?;
@@ -155,19 +160,21 @@ impl Incremental {
             self.through.clone_from(&until);
             self.record().await?;
         }
-        self.say("RowsRefused", pass.refusal.take().map(|refusal| {
+        let refusal = pass.refusal.take().or_else(|| self.letters.first.take());
+        self.say("RowsRefused", refusal.map(|refusal| {
             format!(
                 "table {}: a row of the base cannot be put into the follower: {refusal}; correct the row or the follower's \
-                 column, and the next window repairs it",
+                 column, and it is repaired when it is tried again; every such row is in _datamigration_dead_letters",
                 self.work.table().name
             )
         }));
         let queue = self.queue().await?;
         self.report.windows += 1;
         self.report.queue = queue;
-        self.report.outstanding = pass.outstanding;
+        self.report.dead_letters = self.letters.count();
+        self.report.outstanding = pass.outstanding + self.report.dead_letters;
         self.report.verified_through = Some(self.through.clone());
-        self.report.clean_since = match (pass.repaired, pass.outstanding, queue) {
+        self.report.clean_since = match (pass.repaired, self.report.outstanding, queue) {
             (0, 0, 0) => self.report.clean_since.take().or(Some(began)),
             _ => None,
         };
@@ -305,7 +312,7 @@ impl Incremental {
     /// Settles keys and counts; answers with those that stay open. `explained`: a list names them, so a row that the
     /// base lacks was deleted by the application and may go.
     pub async fn settle(&mut self, keys: &[Key], explained: bool, pass: &mut Pass) -> Result<Vec<Key>, WorkError> {
-        let mut open = Vec::new();
+        let (mut open, mut dead) = (Vec::new(), Vec::new());
         if keys.is_empty() {
             return Ok(open);
         }
@@ -323,12 +330,12 @@ impl Incremental {
                 match verdict {
                     Verdict::Equal => {
                         self.postponed.remove(&key);
+                        self.letters.settled(&key);
                     }
                     Verdict::Repaired(kind) => {
                         self.postponed.remove(&key);
-                        self.kind(kind);
-                        self.report.repaired += 1;
-                        pass.repaired += 1;
+                        self.letters.settled(&key);
+                        self.count_repaired(kind, pass);
                         tracing::info!(table = self.work.table().name, key = key.to_json(), ?kind, "repaired");
                     }
                     Verdict::Left(Mismatch::BaseMissing) if self.repair => {
@@ -342,7 +349,11 @@ impl Incremental {
                         pass.outstanding += 1;
                         open.push(key);
                     }
+                    Verdict::Refused(_) if self.letters.holds(&key) => {}
                     Verdict::Refused(why) => {
+                        if self.letters.refused(&key) {
+                            dead.push((key.clone(), why.clone()));
+                        }
                         pass.refusal.get_or_insert_with(|| format!("key {key}: {why}"));
                         pass.outstanding += 1;
                         open.push(key);
@@ -354,7 +365,15 @@ impl Incremental {
                 }
             }
         }
+        self.bury(dead).await?;
         Ok(open)
+    }
+
+    /// A row was made what the base is.
+    pub fn count_repaired(&mut self, kind: Mismatch, pass: &mut Pass) {
+        self.kind(kind);
+        self.report.repaired += 1;
+        pass.repaired += 1;
     }
 
     /// Rows that somebody wrote to the follower alone go, unless there are more of them than a pass may delete.

@@ -5,7 +5,7 @@
 use super::rungs::{Rungs, Sweep};
 use crate::control::verified::{self, Found, PassId};
 use crate::rows::Key;
-use crate::store::{Range, TxOptions};
+use crate::store::{Range, StoreError, TxOptions};
 use crate::workers::error::WorkError;
 use crate::workers::work::Work;
 use std::collections::VecDeque;
@@ -25,6 +25,15 @@ pub struct Chunk {
     pub ranges: Vec<Range>,
     /// About how many rows a range holds.
     pub rows: u32,
+}
+
+impl Chunk {
+    /// Number and bounds, as recorded.
+    fn place(&self) -> (i64, Option<&Key>, Option<&Key>) {
+        let lower = self.ranges.first().and_then(|(lower, _)| lower.as_ref());
+        let upper = self.ranges.last().and_then(|(_, upper)| upper.as_ref());
+        (self.number, lower, upper)
+    }
 }
 
 /// How large chunks are.
@@ -121,6 +130,19 @@ impl Ledger {
                 Ok(ranges)
             })
             .await?;
+        // Two workers of one pass, each with ranges of its own, leave no row of them that could be trusted.
+        let mut end: Option<&Key> = None;
+        for (nth, range) in recorded.iter().enumerate() {
+            if range.number != nth as i64 || range.lower.as_ref() != end || (nth > 0 && end.is_none()) {
+                tracing::warn!(
+                    table = work.table().name,
+                    "recorded ranges do not follow each other: comparing everything"
+                );
+                ledger.pass = None;
+                return Ok((ledger, sum));
+            }
+            end = range.upper.as_ref();
+        }
         for range in recorded {
             ledger.next = range.number + 1;
             ledger.divided = range.upper.is_none();
@@ -161,24 +183,31 @@ impl Ledger {
         Ok(Some(Chunk { number, ranges, rows }))
     }
 
-    async fn record(&self, work: &Work, number: i64, upper: Option<&Key>) -> Result<(), WorkError> {
+    async fn record(&mut self, work: &Work, number: i64, upper: Option<&Key>) -> Result<(), WorkError> {
         let Some(pass) = &self.pass else { return Ok(()) };
         let place = (number, self.frontier.as_ref(), upper);
-        work.ctx
+        let recorded = work
+            .ctx
             .retry(async || {
                 let mut tx = work.begin_follower(TxOptions::default()).await?;
                 pass.open(&mut tx, self.sweep.as_str(), &self.began, place).await?;
-                match tx.commit().await {
-                    Ok(()) => Ok(()),
-                    // If it is there after all, the next attempt is refused as a duplicate, and that is well.
-                    Err(error) => Err(error.into()),
-                }
+                Ok(tx.commit().await?)
             })
-            .await
-            .or_else(|error| match error {
-                WorkError::Store(crate::store::StoreError::Duplicate { .. }) => Ok(()),
-                error => Err(error),
-            })
+            .await;
+        match recorded {
+            Err(WorkError::Store(StoreError::Duplicate { .. })) => {
+                // Another worker of this pass is at it (or our own COMMIT went unanswered): this one compares to the end,
+                // and leaves it to the other to say what is verified.
+                tracing::warn!(
+                    table = work.table().name,
+                    number,
+                    "the range is recorded already; recording no more"
+                );
+                self.pass = None;
+                Ok(())
+            }
+            other => other,
+        }
     }
 }
 
@@ -194,10 +223,27 @@ pub async fn close(
     work.ctx
         .retry(async || {
             let mut tx = work.begin_follower(TxOptions::default()).await?;
-            pass.close(&mut tx, sweep.as_str(), chunk.number, found).await?;
+            pass.close(&mut tx, sweep.as_str(), chunk.place(), found).await?;
             Ok(tx.commit().await?)
         })
         .await
+}
+
+/// Records that the pass came to its end, whatever it found: another one owes every row.
+pub async fn end(work: &Work, pass: &PassId, began: &str) -> Result<(), WorkError> {
+    let recorded = work
+        .ctx
+        .retry(async || {
+            let mut tx = work.begin_follower(TxOptions::default()).await?;
+            pass.end(&mut tx, began).await?;
+            Ok(tx.commit().await?)
+        })
+        .await;
+    match recorded {
+        // It is there already.
+        Err(WorkError::Store(StoreError::Duplicate { .. })) => Ok(()),
+        other => other,
+    }
 }
 
 /// Begins the pass in the follower, or finds when an earlier worker began it.

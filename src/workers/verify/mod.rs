@@ -5,6 +5,7 @@ mod differences;
 pub mod full;
 pub mod incremental;
 mod ledger;
+mod letters;
 mod lists;
 mod look;
 mod repair;
