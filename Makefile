@@ -12,7 +12,7 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 export BINARIES := $(CARGO_TARGET_DIR)/$(HOST)/debug
 SCRIPTS := $(shell grep -rlE '^(\#!/usr/bin/env bash|\# shellcheck shell=bash)' tests .ci --include='*' --exclude-dir=components)
 
-.PHONY: help checkout build test demo lint fmt crds check-crds cluster-up cluster-down deny
+.PHONY: help checkout build test soak demo lint fmt crds check-crds cluster-up cluster-down deny
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ bench: ## copy and verify beside the other tools (BENCH_ROWS, BENCH_ROUNDS, BENC
 bench-%: ## one part of it: bench-copy, bench-verify, bench-copy-mariadb, … (BENCH_ONLY=ours,memory: only these)
 	$(BENCH) $*
 
+soak: build ## the full counts of what `make test` samples: generated tables, 10,000 planted corruptions
+	CONFORMANCE_CASES=$${CONFORMANCE_CASES:-125} CONFORMANCE_CORRUPTIONS=$${CONFORMANCE_CORRUPTIONS:-30} \
+	CONFORMANCE_SEED=$${CONFORMANCE_SEED:-$$RANDOM} cargo test --workspace --test conformance -- --nocapture
+
 demo: build ## one migration, from the first rung to the last, under load; ends with the audit
 	tests/demo/run
 
@@ -56,9 +60,10 @@ lint: check-crds deny ## formatting, clippy, generated files, licences, shell sc
 fmt: ## formats the code
 	cargo fmt --all
 
-crds: build ## writes crds/ and docs/reference.md anew from the types
+crds: build ## writes crds/, docs/reference.md and docs/types.md anew from the types
 	$(BINARIES)/datamigration crd --output crds
 	$(BINARIES)/datamigration reference > docs/reference.md
+	$(BINARIES)/datamigration types > docs/types.md
 
 check-crds: build
 	fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; $(BINARIES)/datamigration crd --output "$$fresh"; \

@@ -1,6 +1,7 @@
 //! The databases: connections whose sessions are alike on both engines, schemas, and the row operations of workers and
 //! of the dual-write library. The one place that builds SQL; identifiers pass through [`Ident`], values are bound.
 
+mod carriage;
 mod cells;
 mod classify;
 mod config;
@@ -27,6 +28,7 @@ mod sketches;
 mod sql;
 mod tx;
 
+pub use carriage::verdict;
 pub use config::{ConnectConfig, Engine, SecretUrl, TlsMode, TxOptions};
 pub use database::Database;
 pub use digest::{Range, RangeDigest};
@@ -36,6 +38,7 @@ pub use ident::Ident;
 pub use load::{Batch, Load, Way};
 pub use load_read::Reader;
 pub use measure::Replication;
+pub use introspect::samples;
 pub use probe::MissingPrivilege;
 pub use schema::{ColumnSchema, ForeignKey, KeyRequest, TableSchema, Trigger, UniqueKey};
 pub use side::{ColumnMapping, MappedColumn, PairProblem, TableMapping, TablePair, TableSide};
