@@ -99,6 +99,7 @@ impl Ours {
         let connections = migration.copy.parallelism + 4;
         let (desired, _) = watch::channel(Desired {
             control: control.clone(),
+            limits: None,
             generation: 1,
         });
         Ok(TaskContext {

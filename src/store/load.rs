@@ -169,9 +169,15 @@ fn lane(base: Engine, follower: Engine, from: &LogicalType, to: &LogicalType) ->
         (T::Int { unsigned: false, .. }, T::Int { .. }) if within(from, to) => Lane::Int,
         // PostgreSQL's NaN, infinities and -0 are none of MySQL's.
         (T::Float32, T::Float32) | (T::Float64, T::Float64) if base == Engine::MySql => Lane::Float,
-        (T::Text { .. }, T::Text { max: None }) | (T::Enum, T::Enum) | (T::Date, T::Date) => Lane::Text,
-        (T::Text { max: Some(from) }, T::Text { max: Some(to) }) if from <= to => Lane::Text,
-        (T::Bytes, T::Bytes) => Lane::Bytes,
+        (T::Date, T::Date) => Lane::Text,
+        (T::Text { .. }, T::Text { .. }) if texts(from, to) => Lane::Text,
+        (
+            T::Bytes {
+                max: from,
+                padded: false,
+            },
+            T::Bytes { max: to, padded: false },
+        ) if holds(*from, *to) => Lane::Bytes,
         (
             T::Decimal {
                 precision: 1..,
@@ -193,6 +199,36 @@ fn lane(base: Engine, follower: Engine, from: &LogicalType, to: &LogicalType) ->
     }
 }
 
+/// Whether every text of one column is kept by the other as it is. Padding is the server's own idea of a value: checked.
+fn texts(from: &LogicalType, to: &LogicalType) -> bool {
+    let (
+        LogicalType::Text {
+            max: from,
+            bytes: from_bytes,
+            padded: false,
+        },
+        LogicalType::Text {
+            max: to,
+            bytes: to_bytes,
+            padded: false,
+        },
+    ) = (from, to)
+    else {
+        return false;
+    };
+    // A character has at most four bytes, and at least one.
+    let most_bytes = from_bytes.or(from.map(|from| from * 4));
+    holds(from.or(*from_bytes), *to) && holds(most_bytes, *to_bytes)
+}
+
+fn holds(from: Option<u64>, to: Option<u64>) -> bool {
+    match (from, to) {
+        (_, None) => true,
+        (Some(from), Some(to)) => from <= to,
+        (None, Some(_)) => false,
+    }
+}
+
 fn within(from: &LogicalType, to: &LogicalType) -> bool {
     match (from.int_range(), to.int_range()) {
         (Some((low, high)), Some((least, most))) => least <= low && high <= most,
@@ -207,14 +243,13 @@ fn binary(base: &TableSide, follower: &TableSide) -> bool {
         from.native == to.native
             && from.logical == to.logical
             && std::mem::discriminant(&from.carry) == std::mem::discriminant(&from.logical)
-            && !matches!(from.logical, T::Other(_))
+            // Some native forms hold numbers of the database's own catalogue.
+            && !matches!(from.logical, T::Other(_) | T::Native { .. })
     });
     // Keys are read from the data, and compared as what `rendered` makes of them: blank-padded texts are not the same.
     same && base.key_columns().all(|column| match column.logical {
-        T::Int { .. } | T::Uuid | T::Bytes | T::Timestamp { .. } | T::Date | T::Decimal { .. } => true,
-        T::Text { .. } => {
-            !column.native.starts_with("character(") && column.native != "character" && column.native != "name"
-        }
+        T::Int { .. } | T::Uuid | T::Bytes { .. } | T::Timestamp { .. } | T::Date | T::Decimal { .. } => true,
+        T::Text { padded, .. } => !padded && column.native != "name",
         _ => false,
     })
 }
@@ -231,7 +266,7 @@ mod tests {
         assert_eq!(my(&int(32, true), &int(64, false)), Lane::Unsigned);
         assert_eq!(my(&int(64, true), &int(64, false)), Lane::Exact);
         assert_eq!(my(&int(64, false), &int(32, false)), Lane::Exact);
-        let text = |max| T::Text { max };
+        let text = T::text;
         assert_eq!(my(&text(Some(10)), &text(Some(10))), Lane::Text);
         assert_eq!(my(&text(Some(11)), &text(Some(10))), Lane::Exact);
         assert_eq!(my(&text(None), &text(Some(10))), Lane::Exact);

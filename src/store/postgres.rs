@@ -188,7 +188,7 @@ pub(crate) fn binary_key(logical: &LogicalType, bytes: &[u8]) -> Option<Value> {
     match logical {
         T::Int { .. } => number(bytes).map(Value::Int),
         T::Text { .. } => String::from_utf8(bytes.to_vec()).ok().map(Value::Text),
-        T::Bytes => Some(Value::Bytes(bytes.to_vec())),
+        T::Bytes { .. } => Some(Value::Bytes(bytes.to_vec())),
         T::Uuid => uuid::Uuid::from_slice(bytes).ok().map(|u| Value::Text(u.to_string())),
         T::Timestamp { .. } => of_our_era(timestamp(number(bytes)?)?),
         T::Date => of_our_era(date(number(bytes)?)?),

@@ -98,9 +98,7 @@ impl Loader {
             if copy.throttle.braked() {
                 return Ok(Some(chunk));
             }
-            copy.throttle
-                .spend(context, batch.rows(), batch.bytes() as u64)
-                .await?;
+            copy.throttle.spend(context, batch.rows(), batch.bytes() as u64).await?;
             let putting = Putting {
                 copy: copy.clone(),
                 load: self.load.clone(),
