@@ -2,11 +2,13 @@
 //! of the dual-write library. The one place that builds SQL; identifiers pass through [`Ident`], values are bound.
 
 mod classify;
+mod computed;
 mod config;
 mod database;
 mod digest;
 mod error;
 mod fence;
+mod fingerprint;
 mod ident;
 mod introspect;
 mod mysql;
@@ -15,6 +17,7 @@ mod postgres;
 mod probe;
 mod rewrite;
 mod rowops;
+mod sample;
 mod schema;
 mod side;
 mod sketches;
@@ -26,6 +29,7 @@ pub use database::Database;
 pub use digest::{Range, RangeDigest};
 pub use error::{CommitError, StoreError};
 pub use fence::{Fence, FenceState};
+pub use fingerprint::Shape;
 pub use ident::Ident;
 pub use probe::MissingPrivilege;
 pub use schema::{ColumnSchema, ForeignKey, KeyRequest, TableSchema, Trigger, UniqueKey};

@@ -39,7 +39,10 @@ pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
         rate: RowRate::new(context.migration.copy.rows_per_second),
         work,
     };
-    copy.run().await
+    match copy.run().await {
+        Err(error) => Err(copy.work.blame(error).await),
+        done => done,
+    }
 }
 
 struct Copy {
@@ -74,6 +77,7 @@ impl Copy {
                     Some(ended) => ended?,
                 },
                 _ = tick.tick() => {
+                    self.work.same_shape().await?;
                     self.report(estimate).await?;
                 }
             }
@@ -149,6 +153,7 @@ impl Copy {
 
     /// Takes a range, or divides the table one range further. `None`: somebody was faster.
     async fn claim(&self, owner: &str) -> Result<Option<Claim>, WorkError> {
+        self.work.same_shape().await?;
         let mut tx = self.work.begin_follower(TxOptions::default()).await?;
         let claim = self.chunks.claim(&mut tx, owner).await?;
         let Claim::Extend { after, number } = claim else {

@@ -6,6 +6,7 @@ mod clock;
 mod connect;
 mod context;
 mod copy;
+mod drift;
 mod error;
 mod fence;
 mod kubernetes;

@@ -3,6 +3,7 @@
 
 mod databases;
 mod findings;
+mod mapping;
 mod tables;
 
 use std::time::{Duration, Instant};

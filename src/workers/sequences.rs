@@ -18,7 +18,7 @@ pub struct Sequence {
 
 /// Where the keys of one pair come from on one side.
 pub fn of_pair(pair: &TablePair, side: Side) -> Option<(String, Ident, Ident)> {
-    let ours = pair.side(side);
+    let ours = pair.plain(side);
     if ours.engine != Engine::Postgres {
         return None;
     }
@@ -30,8 +30,8 @@ pub fn of_pair(pair: &TablePair, side: Side) -> Option<(String, Ident, Ident)> {
         .position(|column| column.name.as_str() == generated.name)?;
     Some((
         sequence,
-        pair.source.columns.get(position)?.name.clone(),
-        pair.target.columns.get(position)?.name.clone(),
+        pair.plain(Side::Source).columns.get(position)?.name.clone(),
+        pair.plain(Side::Target).columns.get(position)?.name.clone(),
     ))
 }
 

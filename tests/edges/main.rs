@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod archiving;
+mod drifting;
 mod fencing;
 #[path = "../workers/harness.rs"]
 #[allow(dead_code)]
 mod harness;
 mod looking;
+mod mapping;
 mod reaching;
 #[path = "../support/mod.rs"]
 mod support;

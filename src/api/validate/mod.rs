@@ -5,6 +5,7 @@ mod application;
 mod archive;
 mod database;
 mod findings;
+mod fragment;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -45,7 +46,7 @@ pub fn validate(raw: &DataMigration) -> Result<Migration, Vec<Invalid>> {
         .tables
         .iter()
         .enumerate()
-        .map(|(at, raw)| tables::table(&mut found, at, raw))
+        .map(|(at, raw)| tables::table(&mut found, at, raw, (source.engine, target.engine)))
         .collect::<Vec<_>>();
     duplicates(
         &mut found,

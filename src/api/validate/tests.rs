@@ -68,8 +68,29 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         ),
         (
             "tables/0/columns",
-            json!([{"target": "a", "expression": "b"}]),
-            "columns[0].expression",
+            json!([{"target": "a", "expression": "b; DROP TABLE c"}]),
+            "columns[0].expression: is no expression: it holds `;`",
+        ),
+        (
+            "tables/0/columns",
+            json!([{"source": "b", "target": "a", "reverse": "b"}]),
+            "columns[0].reverse: is the way back of an expression",
+        ),
+        (
+            "tables/0/columns",
+            json!([{"source": "updated_at", "target": "a", "expression": "b"}]),
+            "cannot be computed",
+        ),
+        (
+            "tables/0/where",
+            json!("a = 1) OR (1 = 1"),
+            "spec.tables[0].where: is no condition",
+        ),
+        ("tables/0/whereTarget", json!("a = 1"), "needs `where`"),
+        (
+            "tables/0/where",
+            json!("a = 'it\\'s'"),
+            "spec.tables[0].whereTarget: is needed",
         ),
         ("tables/0/columns", json!([{"source": "a"}]), "says neither"),
         (

@@ -76,6 +76,7 @@ fn mapped(engine: Engine, column: &ColumnSchema) -> Result<MappedColumn, WorkErr
         carry,
         native: column.native.clone(),
         nullable: column.nullable,
+        computed: None,
     })
 }
 

@@ -10,8 +10,9 @@ use crate::words::Side;
 use crate::workers::context::{Shard, TaskContext};
 use crate::workers::error::WorkError;
 use crate::workers::preflight::findings::Findings;
+use crate::workers::preflight::mapping;
 use crate::workers::references::referencing;
-use crate::workers::work::mapping;
+use crate::workers::work::mapping as said;
 
 /// All checks of one table.
 pub async fn check(
@@ -25,7 +26,9 @@ pub async fn check(
     let (Some(from), Some(to)) = (from, to) else {
         return Ok(());
     };
-    columns(table, &from, &to, found);
+    if let Some(pair) = columns(table, &from, &to, found) {
+        mapping::check(context, (source, target), table, &pair, found).await?;
+    }
     rows(context, target, &table.target, found).await?;
     if context
         .migration
@@ -191,20 +194,21 @@ fn other_writers(label: &str, schema: &TableSchema, found: &mut Findings) {
 }
 
 /// Key, version and columns of both sides, as the copy will pair them.
-fn columns(table: &Table, from: &TableSchema, to: &TableSchema, found: &mut Findings) {
+fn columns(table: &Table, from: &TableSchema, to: &TableSchema, found: &mut Findings) -> Option<TablePair> {
     let name = format!("Columns {}", table.name);
-    match TablePair::new(from.clone(), to.clone(), &mapping(table)) {
+    match TablePair::new(from.clone(), to.clone(), &said(table)) {
         Err(problems) => {
             for problem in problems {
                 let text = with_statement(&problem, table, from, to);
                 found.failed(name.clone(), problem.reason, text);
             }
+            None
         }
         Ok(pair) => {
             for note in &pair.notes {
                 found.warned(name.clone(), "Note", note.clone());
             }
-            for side in [&pair.source, &pair.target] {
+            for side in [pair.plain(Side::Source), pair.plain(Side::Target)] {
                 version(side, found);
             }
             let text = format!(
@@ -214,6 +218,7 @@ fn columns(table: &Table, from: &TableSchema, to: &TableSchema, found: &mut Find
                 to.name
             );
             found.passed(name, text);
+            Some(pair)
         }
     }
 }
