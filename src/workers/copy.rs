@@ -3,6 +3,7 @@
 
 use super::context::TaskContext;
 use super::error::WorkError;
+use super::order;
 use super::pace::{BatchSize, RowRate, Waits};
 use super::work::{Work, short};
 use crate::control::chunks::{Chunk, ChunkSet, Claim, Totals};
@@ -29,6 +30,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// Copies the task's table to its end.
 pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
     let work = Work::open(context).await?;
+    order::after_parents(&work).await?;
     let copy = Copy {
         chunks: ChunkSet {
             migration: work.migration_id(),

@@ -10,6 +10,7 @@ mod drift;
 mod error;
 mod fence;
 mod kubernetes;
+mod order;
 mod pace;
 mod preflight;
 mod raise;
@@ -23,6 +24,7 @@ pub use connect::{SECRETS_DIR, SECRETS_DIR_VARIABLE};
 pub(crate) use connect::{connect_shards, shard_config};
 pub use context::{Desired, Reporter, Shard, StatusBoard, TaskContext};
 pub use error::{Exit, WorkError};
+pub(crate) use order::sorted;
 pub use verify::full::run_for as verify;
 pub use verify::{Difference, Differences, Mismatch, Seen};
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod archiving;
+mod counting;
 mod drifting;
 mod fencing;
 #[path = "../workers/harness.rs"]
@@ -11,6 +12,7 @@ mod harness;
 mod looking;
 mod mapping;
 mod reaching;
+mod referring;
 #[path = "../support/mod.rs"]
 mod support;
 

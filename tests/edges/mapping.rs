@@ -44,7 +44,7 @@ fn columns() -> Value {
     ])
 }
 
-fn table(more: Value) -> Value {
+fn table(more: &Value) -> Value {
     let mut table = json!({"name": "orders", "version": "updated_at", "columns": columns()});
     for (name, value) in more.as_object().unwrap() {
         table[name] = value.clone();
@@ -53,18 +53,14 @@ fn table(more: Value) -> Value {
 }
 
 async fn world(from: Kind, to: Kind, more: Value) -> World {
-    let world = World::with(from, to, table(more), source(from), target(to)).await;
-    let note = match from {
-        MariaDb => {
-            "(1, 1.25, 'a', 'de', 7, '2024-01-01'), (2, 0.10, NULL, 'fr', 8, '2024-01-01'), \
-                    (3, -99.99, '', 'de', NULL, '2024-01-01')"
-        }
-        Postgres => {
-            "(1, 1.25, 'a', 'de', 7, '2024-01-01'), (2, 0.10, NULL, 'fr', 8, '2024-01-01'), \
-                     (3, -99.99, '', 'de', NULL, '2024-01-01')"
-        }
-    };
-    world.source.execute(&format!("INSERT INTO orders VALUES {note}")).await;
+    let world = World::with(from, to, table(&more), source(from), target(to)).await;
+    world
+        .source
+        .execute(
+            "INSERT INTO orders VALUES (1, 1.25, 'a', 'de', 7, '2024-01-01'), (2, 0.10, NULL, 'fr', 8, '2024-01-01'), \
+             (3, -99.99, '', 'de', NULL, '2024-01-01')",
+        )
+        .await;
     world
 }
 

@@ -9,7 +9,7 @@ use crate::words::{Direction, Side};
 use crate::workers::context::{Shard, TaskContext};
 use crate::workers::error::WorkError;
 use crate::workers::preflight::findings::Findings;
-use crate::workers::repair::by_key;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The reason of a mapping without a way back; the gate before `TargetFirst` looks for it.
@@ -218,6 +218,10 @@ fn way_back(context: &TaskContext, table: &Table, pair: &TablePair, lost: &[Stri
         lost.join("; ")
     );
     found.warned(name, NOT_REVERSIBLE, text);
+}
+
+fn by_key(side: &TableSide, rows: Vec<Row>) -> BTreeMap<Key, Row> {
+    rows.into_iter().map(|row| (side.key_of(&row), row)).collect()
 }
 
 fn patient() -> TxOptions {
