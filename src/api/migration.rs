@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::database::{EngineName, ExistingRows, TlsModeName};
 use super::phase::Phase;
 use super::spec::Strategy;
-use super::tuning::{RepairPolicy, RollbackPolicy};
+use super::tuning::{RepairPolicy, RollbackPolicy, SecondaryIndexes};
 use crate::words::{ModeKeys, Protocol, Side};
 
 /// A validated migration.
@@ -179,6 +179,10 @@ impl Acknowledge {
 pub struct CopySettings {
     pub parallelism: u32,
     pub rows_per_second: Option<u32>,
+    /// Missing target tables are made from the source's.
+    pub create_tables: bool,
+    /// When the secondary indexes of such tables are built.
+    pub secondary_indexes: SecondaryIndexes,
 }
 
 /// How the sides are compared.

@@ -3,8 +3,11 @@
 use super::{Engine, Result, TableSchema, Tx};
 
 mod cells;
+mod indexes;
 mod mysql;
 mod postgres;
+
+pub use indexes::Index;
 
 impl Tx {
     /// The table's shape; `None` when there is no such table in the current database or schema (views are none).

@@ -4,6 +4,7 @@
 mod classify;
 mod computed;
 mod config;
+mod create;
 mod database;
 mod digest;
 mod error;
@@ -25,12 +26,14 @@ mod sql;
 mod tx;
 
 pub use config::{ConnectConfig, Engine, SecretUrl, TlsMode, TxOptions};
+pub use create::{Creation, Dialect, Secondary, comment, creation};
 pub use database::Database;
 pub use digest::{Range, RangeDigest};
 pub use error::{CommitError, StoreError};
 pub use fence::{Fence, FenceState};
 pub use fingerprint::Shape;
 pub use ident::Ident;
+pub use introspect::Index;
 pub use probe::MissingPrivilege;
 pub use schema::{ColumnSchema, ForeignKey, KeyRequest, TableSchema, Trigger, UniqueKey};
 pub use side::{ColumnMapping, MappedColumn, PairProblem, TableMapping, TablePair, TableSide};

@@ -3,6 +3,7 @@
 
 use super::context::TaskContext;
 use super::error::WorkError;
+use super::indexes;
 use super::order;
 use super::pace::{BatchSize, RowRate, Waits};
 use super::work::{Work, short};
@@ -97,6 +98,7 @@ impl Copy {
                 ),
             });
         }
+        indexes::build(&self.work).await?;
         self.settle_rejects().await
     }
 

@@ -9,6 +9,7 @@ mod copy;
 mod drift;
 mod error;
 mod fence;
+mod indexes;
 mod kubernetes;
 mod order;
 mod pace;

@@ -1,11 +1,14 @@
 //! Looks before anything moves: databases, privileges, tables, columns, and who else writes. Nothing of the application's
-//! is changed, and no control table is made. Everything that is wrong is found in one go, each with its remedy.
+//! is changed and no control table is made; target tables that are missing are, where the manifest asks for it. Everything that is wrong is found in one go, each with its remedy.
 
+mod create;
 mod databases;
 mod findings;
 mod mapping;
 mod references;
 mod tables;
+
+pub(super) use create::dialect;
 
 use std::time::{Duration, Instant};
 

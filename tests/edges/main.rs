@@ -4,6 +4,7 @@
 
 mod archiving;
 mod counting;
+mod creating;
 mod drifting;
 mod fencing;
 #[path = "../workers/harness.rs"]

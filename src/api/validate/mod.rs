@@ -105,7 +105,18 @@ pub fn validate(raw: &DataMigration) -> Result<Migration, Vec<Invalid>> {
 
 /// Serialising a spec that came out of JSON cannot fail; if it did, the digest would merely be that of nothing.
 fn fingerprint(spec: &DataMigrationSpec) -> String {
-    let checked = (&spec.source, &spec.target, &spec.tables, &spec.rollback, &spec.worker);
+    let made = spec
+        .copy
+        .as_ref()
+        .map(|copy| (copy.create_tables, copy.secondary_indexes));
+    let checked = (
+        &spec.source,
+        &spec.target,
+        &spec.tables,
+        &spec.rollback,
+        &spec.worker,
+        made.filter(|(tables, _)| *tables == Some(true)),
+    );
     let digest = Sha256::digest(serde_json::to_vec(&checked).unwrap_or_default());
     hex(&digest, 4)
 }

@@ -8,6 +8,7 @@ use super::{parse_duration, validate};
 use crate::api::database::TlsModeName;
 use crate::api::fixtures::{orders, with};
 use crate::api::migration::CopySettings;
+use crate::api::tuning::SecondaryIndexes;
 use crate::words::ModeKeys;
 
 fn refused(path: &str, value: Value) -> String {
@@ -26,7 +27,9 @@ fn defaults_are_filled() {
         migration.copy,
         CopySettings {
             parallelism: 4,
-            rows_per_second: None
+            rows_per_second: None,
+            create_tables: false,
+            secondary_indexes: SecondaryIndexes::Before,
         }
     );
     assert_eq!(migration.verify.lag, Duration::from_mins(1));
@@ -130,7 +133,6 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             "stands there twice",
         ),
         ("copy", json!({"pods": 4}), "spec.copy.pods"),
-        ("copy", json!({"createTables": true}), "spec.copy.createTables"),
         (
             "copy",
             json!({"secondaryIndexes": "After"}),

@@ -22,11 +22,13 @@ pub(super) fn copy(found: &mut Findings, raw: CopySpec) -> CopySettings {
     if pods.is_some_and(|pods| pods != 1) {
         found.not_yet("spec.copy.pods", "more than one pod", "use copy.parallelism");
     }
-    if create_tables == Some(true) {
-        found.not_yet("spec.copy.createTables", "true", "create the target's tables yourself");
-    }
-    if secondary_indexes == Some(SecondaryIndexes::After) {
-        found.not_yet("spec.copy.secondaryIndexes", "After", "use Before");
+    let create_tables = create_tables.unwrap_or_default();
+    let secondary_indexes = secondary_indexes.unwrap_or_default();
+    if secondary_indexes == SecondaryIndexes::After && !create_tables {
+        found.add(
+            "spec.copy.secondaryIndexes",
+            "After is about tables that datamigration creates; set copy.createTables: true, or remove it",
+        );
     }
     if pause_when.is_some() {
         found.not_yet("spec.copy.pauseWhen", "a measure of load", "use copy.rateLimit");
@@ -51,6 +53,8 @@ pub(super) fn copy(found: &mut Findings, raw: CopySpec) -> CopySettings {
     CopySettings {
         parallelism,
         rows_per_second,
+        create_tables,
+        secondary_indexes,
     }
 }
 

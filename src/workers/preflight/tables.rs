@@ -9,6 +9,7 @@ use crate::store::{ColumnSchema, Engine, Ident, PairProblem, TablePair, TableSch
 use crate::words::Side;
 use crate::workers::context::{Shard, TaskContext};
 use crate::workers::error::WorkError;
+use crate::workers::preflight::create;
 use crate::workers::preflight::findings::Findings;
 use crate::workers::preflight::mapping;
 use crate::workers::references::referencing;
@@ -22,6 +23,9 @@ pub async fn check(
     found: &mut Findings,
 ) -> Result<Option<TableSchema>, WorkError> {
     let from = one_side(context, Side::Source, source, table, found).await?;
+    if context.migration.copy.create_tables {
+        create::missing(context, (source, target), table, found).await?;
+    }
     let to = one_side(context, Side::Target, target, table, found).await?;
     let (Some(from), Some(to)) = (from, to) else {
         return Ok(None);
