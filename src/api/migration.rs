@@ -9,7 +9,7 @@ use super::database::{EngineName, ExistingRows, TlsModeName};
 use super::phase::Phase;
 use super::schedule::Window;
 use super::spec::Strategy;
-use super::tuning::{QuerySide, RepairPolicy, RollbackPolicy};
+use super::tuning::{QuerySide, RepairPolicy, RollbackPolicy, SecondaryIndexes};
 use crate::words::{ModeKeys, Protocol, Side};
 
 /// A validated migration.
@@ -94,6 +94,8 @@ pub struct Table {
     pub version: String,
     /// Condition that picks the rows, in the source's SQL.
     pub filter: Option<String>,
+    /// The same in the target's SQL; `None`: as in the source.
+    pub target_filter: Option<String>,
     pub columns: Vec<ColumnRule>,
     /// Columns that are carried but not compared, named as in the source.
     pub ignore: Vec<String>,
@@ -104,8 +106,39 @@ pub struct Table {
 /// What happens to a column that is not simply carried under its own name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ColumnRule {
-    Rename { source: String, target: String },
-    Drop { source: String },
+    Rename {
+        source: String,
+        target: String,
+    },
+    Drop {
+        source: String,
+    },
+    Computed {
+        source: Option<String>,
+        target: String,
+        /// In the source's SQL.
+        expression: String,
+        /// In the target's SQL.
+        reverse: Option<String>,
+    },
+}
+
+impl ColumnRule {
+    /// The source's column that the rule speaks of.
+    pub fn source(&self) -> Option<&str> {
+        match self {
+            Self::Rename { source, .. } | Self::Drop { source } => Some(source),
+            Self::Computed { source, .. } => source.as_deref(),
+        }
+    }
+
+    /// The target's column that the rule speaks of.
+    pub fn target(&self) -> Option<&str> {
+        match self {
+            Self::Rename { target, .. } | Self::Computed { target, .. } => Some(target),
+            Self::Drop { .. } => None,
+        }
+    }
 }
 
 /// The application.
@@ -148,6 +181,10 @@ pub struct CopySettings {
     pub parallelism: u32,
     /// Pods of one task.
     pub pods: u32,
+    /// Missing target tables are made from the source's.
+    pub create_tables: bool,
+    /// When the secondary indexes of such tables are built.
+    pub secondary_indexes: SecondaryIndexes,
     pub limits: Limits,
 }
 

@@ -182,10 +182,17 @@ pub struct TableSpec {
     /// every write.
     #[schemars(length(min = 1, max = 63))]
     pub version: String,
-    /// A condition in the source's SQL that picks the rows to move. Default: all rows.
+    /// A condition in the source's SQL and column names that picks the rows to move. A row that no longer meets it is
+    /// deleted from the follower. Default: all rows.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 4096))]
     pub filter: Option<String>,
+    /// The same condition in the target's SQL and column names: needed where columns are renamed, dropped or computed, or
+    /// where the two engines write it differently. Rows of the target that do not meet it are left alone; `true` takes the
+    /// whole table. Default: `where` as it is.
+    #[serde(default, rename = "whereTarget", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub target_filter: Option<String>,
     /// What happens to single columns. Default: every column keeps its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1000))]
@@ -208,14 +215,18 @@ pub struct ColumnSpec {
     /// Name of the column in the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// True: the column is not carried over. Needs `source`.
+    /// True: the column is not carried over. Needs `source`. For a way back it must be nullable or have a default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drop: Option<bool>,
-    /// The target column's value, in the source's SQL. Needs `target`. Not supported yet.
+    /// The target column's value as an expression of the source's SQL over one row's columns (named without their table).
+    /// Needs `target`; `source` names the column that it replaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
     pub expression: Option<String>,
-    /// The way back: the source column's value, in the target's SQL. Not supported yet.
+    /// The way back: the source column's value as an expression of the target's SQL. Without it there is no way back from
+    /// `TargetFirst`, unless the expression only adds a column.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
     pub reverse: Option<String>,
 }
 

@@ -19,7 +19,8 @@ pub struct CopySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub pods: Option<u32>,
-    /// Whether missing target tables are created from the source's. Default: false; true is not supported yet.
+    /// Whether target tables that are missing are created from the source's, by the preflight: columns in the target's
+    /// types, NOT NULL, constant defaults, generated keys, primary key and unique indexes. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create_tables: Option<bool>,
     /// When secondary indexes are built; the type's text is what people see.
@@ -44,8 +45,8 @@ pub struct CopySpec {
     pub time_zone: Option<String>,
 }
 
-/// When secondary indexes of created tables are built: `Before` (default) or `After` the copy. `After` is not supported
-/// yet.
+/// When secondary (not unique) indexes of created tables are built: `Before` (default) or `After` the copy, which is faster;
+/// the Copy task's status then lists the statements.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SecondaryIndexes {
     /// Before the rows are copied.

@@ -403,8 +403,12 @@ fn evidence(pass: &Pass, rung: Phase, findings: &mut Vec<Finding>) {
 
 fn way_back(pass: &Pass, rung: Phase, findings: &mut Vec<Finding>) {
     let kind = ConditionType::RollbackReady;
+    let returns = gates::reversible(pass.migration, pass.preflight);
     match (&pass.position, rung) {
         (_, Phase::SourceOnly) => {}
+        (_, Phase::SourceFirst | Phase::TargetFirst) if !returns.passed() => {
+            findings.push(from_gate(kind, returns, Reason::WayBackOpen, "", Truth::False));
+        }
         (_, Phase::SourceFirst) => {
             let text = "going back to SourceOnly is possible at any time".to_owned();
             findings.push(finding(kind, Truth::True, Reason::WayBackOpen, text));

@@ -15,7 +15,7 @@ use crate::api::phase::Phase;
 use crate::api::status::FlipStatus;
 use crate::api::task::{ControlSpec, Journal, TaskKind};
 use crate::observe::world::Seen;
-use crate::words::Direction;
+use crate::words::{Direction, Side};
 
 impl Pass<'_> {
     pub(super) fn outlook(&mut self) -> Outlook {
@@ -225,6 +225,11 @@ impl Pass<'_> {
             Shown::Right => Gate::Pass,
         };
         let checked = || gates::alone(self.world).and_then(|| gates::preflight(self.preflight));
+        // Whoever leaves the source as base must be able to come back to it.
+        let returns = || match (stance.base(), next.strict()) {
+            (Side::Source, true) => gates::reversible(self.migration, self.preflight),
+            _ => Gate::Pass,
+        };
         let reached = || match self.problem() {
             Some(problem) => Gate::Hold(Reason::DatabaseProblem, problem),
             None => Gate::Pass,
@@ -232,7 +237,7 @@ impl Pass<'_> {
         let gate = if milder {
             settled
         } else {
-            settled.and_then(checked).and_then(reached)
+            settled.and_then(checked).and_then(returns).and_then(reached)
         };
         if gate.passed() {
             plan

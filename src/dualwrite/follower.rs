@@ -68,12 +68,12 @@ async fn put_within(core: &Core, side: Side, stance: &Stance, images: &[Image]) 
     })?;
     let mut tx = database.begin(options(core, side, stance, database.engine())).await?;
     for image in images {
-        check(&mut tx, image.pair.side(side).table.as_str(), stance.epoch).await?;
+        check(&mut tx, image.pair.plain(side).table.as_str(), stance.epoch).await?;
     }
     if tx.engine() == Engine::Postgres {
         // A DELETE there does not wait for another transaction's INSERT of the same key; this lock makes it wait.
         for image in images {
-            let to = image.pair.side(side);
+            let to = image.pair.plain(side);
             let mut keys: Vec<Key> = image
                 .puts
                 .iter()
@@ -87,10 +87,10 @@ async fn put_within(core: &Core, side: Side, stance: &Stance, images: &[Image]) 
         }
     }
     for image in images.iter().rev().filter(|image| !image.deletes.is_empty()) {
-        tx.delete(image.pair.side(side), &image.deletes).await?;
+        tx.delete(image.pair.plain(side), &image.deletes).await?;
     }
     for image in images.iter().filter(|image| !image.puts.is_empty()) {
-        tx.put(image.pair.side(side), &image.puts).await?;
+        tx.put(image.pair.plain(side), &image.puts).await?;
     }
     Ok(tx)
 }

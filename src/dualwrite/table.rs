@@ -48,6 +48,28 @@ impl TableDefinition {
         self
     }
 
+    /// The target's column holds this expression of the source's SQL over the source's row; `source` is the column that it
+    /// replaces, and `reverse` computes that one from the target's row, in the target's SQL. As in the manifest.
+    #[must_use]
+    pub fn compute(mut self, source: Option<&str>, target: &str, expression: &str, reverse: Option<&str>) -> Self {
+        self.mapping.columns.push(ColumnMapping::Computed {
+            source: source.map(str::to_owned),
+            target: target.to_owned(),
+            expression: expression.to_owned(),
+            reverse: reverse.map(str::to_owned),
+        });
+        self
+    }
+
+    /// Only rows that meet the condition are kept in step; one that no longer does is deleted from the follower. `target`
+    /// is the same condition in the target's SQL and column names. As the manifest's `where` and `whereTarget`.
+    #[must_use]
+    pub fn filter(mut self, source: &str, target: &str) -> Self {
+        self.mapping.filter = Some(source.to_owned());
+        self.mapping.target_filter = Some(target.to_owned());
+        self
+    }
+
     /// The name by which the application and the control tables' rows call it.
     pub fn name(&self) -> &str {
         &self.mapping.source

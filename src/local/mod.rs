@@ -13,7 +13,7 @@ pub use arguments::{CopyArguments, VerifyArguments, help};
 
 use crate::api::Migration;
 use crate::api::task::{MigrationTaskSpec, TaskKind, VerifyScope};
-use crate::workers::{Shard, StatusBoard, TaskContext, WorkError, perform, stop_on_signal, verify};
+use crate::workers::{Shard, StatusBoard, TaskContext, WorkError, perform, sorted, stop_on_signal, verify};
 use arguments::Common;
 use export::Export;
 use journal::Stand;
@@ -93,6 +93,10 @@ async fn run_copy(arguments: &CopyArguments, stop: &CancellationToken) -> Result
     }
     let tables = manifest::tables(&migration, &common.tables)?;
     let (source, target) = connections::open(&migration, common).await?;
+    let tables = match target.first() {
+        Some(shard) => sorted(&migration, &shard.database, tables).await?,
+        None => tables,
+    };
     let stand = journal::read(&migration, &source, &target).await?;
     stand.may_copy()?;
     journal::prepare(&stand, &migration, &tables, &source, &target).await?;

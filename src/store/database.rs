@@ -217,6 +217,33 @@ impl Database {
         Ok(rows)
     }
 
+    /// One statement in no transaction, for as long as it takes: what PostgreSQL refuses to do inside one. Lock waits are
+    /// bounded. Runs to its end even when nobody waits for it any more.
+    pub async fn execute_alone(&self, sql: &str, lock_timeout: Duration) -> Result<()> {
+        let Pool::Postgres { pool, .. } = &self.pool else {
+            let options = TxOptions {
+                lock_timeout,
+                ..TxOptions::default()
+            };
+            let mut tx = self.begin(options).await?;
+            tx.execute(sql, &[]).await?;
+            return tx.commit().await.map_err(super::CommitError::into_inner);
+        };
+        let (pool, label) = (pool.clone(), self.label.clone());
+        let limits = format!(
+            "SET lock_timeout = {}; SET statement_timeout = 0",
+            lock_timeout.as_millis()
+        );
+        let sql = sql.to_owned();
+        let alone = async move {
+            let mut connection = pool.acquire().await?;
+            sqlx::raw_sql(AssertSqlSafe(limits)).execute(&mut *connection).await?;
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await?;
+            Ok(())
+        };
+        unbroken(alone).await.map_err(|e| classify(&label, &e))
+    }
+
     /// Closes the pool; transactions under way are finished first.
     pub async fn close(&self) {
         match &self.pool {

@@ -3,6 +3,7 @@
 use super::{Engine, Result, TableSchema, Tx};
 
 mod cells;
+mod indexes;
 mod mysql;
 mod mysql_types;
 mod postgres;
@@ -10,6 +11,8 @@ mod postgres_types;
 mod samples;
 
 pub use samples::samples;
+
+pub use indexes::Index;
 
 impl Tx {
     /// The table's shape; `None` when there is no such table in the current database or schema (views are none).

@@ -152,7 +152,7 @@ fn lanes(base: &TableSide, follower: &TableSide) -> Vec<Lane> {
         .map(|(from, to)| {
             // Whatever the pair converts is converted.
             let same = std::mem::discriminant(&from.carry) == std::mem::discriminant(&from.logical);
-            if same {
+            if same && from.computed.is_none() && to.computed.is_none() {
                 lane(base.engine, follower.engine, &from.logical, &to.logical)
             } else {
                 Lane::Exact
@@ -241,6 +241,8 @@ fn binary(base: &TableSide, follower: &TableSide) -> bool {
     use LogicalType as T;
     let same = base.columns.iter().zip(&follower.columns).all(|(from, to)| {
         from.native == to.native
+            && from.computed.is_none()
+            && to.computed.is_none()
             && from.logical == to.logical
             && std::mem::discriminant(&from.carry) == std::mem::discriminant(&from.logical)
             // Some native forms hold numbers of the database's own catalogue.

@@ -4,17 +4,19 @@
 use std::sync::Arc;
 
 use super::carriage::{carriage, held};
-use super::side::{ColumnMapping, MappedColumn, PairProblem, TableMapping, TablePair, TableSide};
+use super::computed::{Computed, Way};
+use super::side::{Back, ColumnMapping, MappedColumn, PairProblem, TableMapping, TablePair, TableSide};
 use super::{ColumnSchema, Engine, Ident, KeyRequest, TableSchema};
 use crate::rows::{Comparison, LogicalType, Verdict, compare};
 use crate::words::Side;
 
 pub(super) struct Builder<'m> {
-    source: TableSchema,
-    target: TableSchema,
-    mapping: &'m TableMapping,
+    pub(super) source: TableSchema,
+    pub(super) target: TableSchema,
+    pub(super) mapping: &'m TableMapping,
     problems: Vec<PairProblem>,
-    notes: Vec<String>,
+    pub(super) notes: Vec<String>,
+    pub(super) one_way: Vec<String>,
 }
 
 impl Builder<'_> {
@@ -25,66 +27,32 @@ impl Builder<'_> {
             mapping,
             problems: Vec::new(),
             notes: Vec::new(),
+            one_way: Vec::new(),
         }
     }
 
-    fn problem(&mut self, reason: &'static str, message: String) {
+    pub(super) fn problem(&mut self, reason: &'static str, message: String) {
         self.problems.push(PairProblem { reason, message });
     }
 
     pub fn build(mut self) -> Result<TablePair, Vec<PairProblem>> {
         let (from, to) = (self.source.name.clone(), self.target.name.clone());
-        let pairs = self.column_pairs();
+        let computed = self.computed();
+        let pairs = self.column_pairs(&computed);
         let mut source_columns = Vec::new();
         let mut target_columns = Vec::new();
         for (s, t) in &pairs {
-            let in_key = if self.mapping.key.is_empty() {
-                self.source.primary_key.contains(&s.name)
-            } else {
-                self.mapping.key.contains(&s.name)
-            };
-            let carriage = carriage((s, self.source.engine), (t, self.target.engine), in_key);
-            match &carriage.verdict {
-                Verdict::Exact => {}
-                Verdict::Declared(note) => self.notes.push(format!("{from}.{} ({}) and {to}.{} ({}): {note}", s.name, s.native, t.name, t.native)),
-                Verdict::Refused(why) => self.problem(
-                    "ColumnsIncompatible",
-                    format!(
-                        "column {from}.{} is {} and {to}.{} is {}: {why}; change the target's column, or drop the column from the migration",
-                        s.name, s.native, t.name, t.native
-                    ),
-                ),
-            }
-            if s.nullable && !t.nullable {
-                self.problem(
-                    "ColumnsIncompatible",
-                    format!(
-                        "column {from}.{} may be NULL and {to}.{} may not; make the target's column nullable",
-                        s.name, t.name
-                    ),
-                );
-            }
-            let engines = (self.source.engine, self.target.engine);
-            for (c, schema_engine, list) in [(s, engines.0, &mut source_columns), (t, engines.1, &mut target_columns)] {
-                match Ident::new(c.name.clone()) {
-                    Ok(name) => list.push(MappedColumn {
-                        name,
-                        logical: held(c, carriage.carry == LogicalType::Bool, schema_engine),
-                        carry: carriage.carry.clone(),
-                        native: c.native.clone(),
-                        nullable: c.nullable,
-                    }),
-                    Err(e) => self.problems.push(PairProblem {
-                        reason: "ColumnsIncompatible",
-                        message: e.to_string(),
-                    }),
-                }
+            if let Some((s, t)) = self.mapped(s, t) {
+                source_columns.push(s);
+                target_columns.push(t);
             }
         }
-        self.unmapped(&pairs);
+        self.unmapped(&pairs, &computed);
         let keys = self.keys(&pairs);
         let version = self.version(&pairs);
-        let comparison = self.comparison(&pairs);
+        let up = self.way(Side::Source, &computed);
+        let back = self.way(Side::Target, &computed);
+        self.compared_names(&pairs, &computed);
 
         let tables = (Ident::new(from.clone()), Ident::new(to.clone()));
         let (
@@ -102,46 +70,118 @@ impl Builder<'_> {
             }
             return Err(self.problems);
         };
-        let filter = self.mapping.filter.clone();
-        let source = side(
-            Side::Source,
-            source_table,
-            self.source,
-            source_columns,
-            key.clone(),
-            (version, digits),
-            filter.clone(),
-            source_index,
-        );
-        let target = side(
-            Side::Target,
-            target_table,
-            self.target,
-            target_columns,
-            key,
-            (version, digits),
-            filter,
-            target_index,
-        );
+        let source_filter = self.mapping.filter.clone();
+        let target_filter = self.mapping.target_filter.clone().or_else(|| source_filter.clone());
+        let (source_schema, target_schema) = (Arc::new(self.source.clone()), Arc::new(self.target.clone()));
+        let sides = |way: &Way| {
+            let columns =
+                |plain: &[MappedColumn], of: Side| plain.iter().chain(way.columns(of)).cloned().collect::<Vec<_>>();
+            let source = side(
+                Side::Source,
+                source_table.clone(),
+                &source_schema,
+                columns(&source_columns, Side::Source),
+                key.clone(),
+                (version, digits),
+                source_filter.clone(),
+                source_index.clone(),
+            );
+            let target = side(
+                Side::Target,
+                target_table.clone(),
+                &target_schema,
+                columns(&target_columns, Side::Target),
+                key.clone(),
+                (version, digits),
+                target_filter.clone(),
+                target_index.clone(),
+            );
+            (source, target, self.comparison(&pairs, way))
+        };
+        let (source, target, comparison) = sides(&up);
+        let back = (!computed.is_empty()).then(|| {
+            let (source, target, comparison) = sides(&back);
+            Box::new(Back {
+                source,
+                target,
+                comparison,
+            })
+        });
         Ok(TablePair {
             source,
             target,
             comparison,
+            back,
             notes: self.notes,
+            one_way: self.one_way,
         })
     }
 
+    /// A pair of columns as both sides carry it.
+    fn mapped(&mut self, s: &ColumnSchema, t: &ColumnSchema) -> Option<(MappedColumn, MappedColumn)> {
+        let (from, to) = (self.source.name.clone(), self.target.name.clone());
+        let in_key = if self.mapping.key.is_empty() {
+            self.source.primary_key.contains(&s.name)
+        } else {
+            self.mapping.key.contains(&s.name)
+        };
+        let carriage = carriage((s, self.source.engine), (t, self.target.engine), in_key);
+        match &carriage.verdict {
+            Verdict::Exact => {}
+            Verdict::Declared(note) => self.notes.push(format!("{from}.{} ({}) and {to}.{} ({}): {note}", s.name, s.native, t.name, t.native)),
+            Verdict::Refused(why) => self.problem(
+                "ColumnsIncompatible",
+                format!(
+                    "column {from}.{} is {} and {to}.{} is {}: {why}; change the target's column, or drop the column from the migration",
+                    s.name, s.native, t.name, t.native
+                ),
+            ),
+        }
+        if s.nullable && !t.nullable {
+            self.problem(
+                "ColumnsIncompatible",
+                format!(
+                    "column {from}.{} may be NULL and {to}.{} may not; make the target's column nullable",
+                    s.name, t.name
+                ),
+            );
+        }
+        let source = self.own(s, &carriage.carry, self.source.engine);
+        let target = self.own(t, &carriage.carry, self.target.engine);
+        source.zip(target)
+    }
+
+    /// A table's own column, in the spelling that both sides share.
+    pub(super) fn own(&mut self, column: &ColumnSchema, carry: &LogicalType, engine: Engine) -> Option<MappedColumn> {
+        match Ident::new(column.name.clone()) {
+            Ok(name) => Some(MappedColumn {
+                name,
+                logical: held(column, *carry == LogicalType::Bool, engine),
+                carry: carry.clone(),
+                native: column.native.clone(),
+                nullable: column.nullable,
+                computed: None,
+            }),
+            Err(e) => {
+                self.problem("ColumnsIncompatible", e.to_string());
+                None
+            }
+        }
+    }
+
     /// Source and target column of every mapped column, in the source's order.
-    fn column_pairs(&mut self) -> Vec<(ColumnSchema, ColumnSchema)> {
+    fn column_pairs(&mut self, computed: &[Computed]) -> Vec<(ColumnSchema, ColumnSchema)> {
         let mut pairs = Vec::new();
         for s in self.source.columns.clone() {
-            let said = self.mapping.columns.iter().find(|m| match m {
-                ColumnMapping::Rename { source, .. } | ColumnMapping::Drop { source } => *source == s.name,
-            });
+            let behind = |computed: &Computed| computed.source.as_ref().is_some_and(|source| source.name == s.name);
+            if computed.iter().any(behind) {
+                continue;
+            }
+            let said = self.mapping.columns.iter().find(|m| m.source() == Some(&s.name));
             let wanted = match said {
                 Some(ColumnMapping::Drop { .. }) => continue,
                 Some(ColumnMapping::Rename { target, .. }) => target.clone(),
-                None => s.name.clone(),
+                Some(ColumnMapping::Computed { .. }) | None => s.name.clone(),
             };
             match self.target.column(&wanted).cloned() {
                 None if s.generated => {}
@@ -165,7 +205,7 @@ impl Builder<'_> {
             }
         }
         for m in &self.mapping.columns {
-            let (ColumnMapping::Rename { source, .. } | ColumnMapping::Drop { source }) = m;
+            let Some(source) = m.source() else { continue };
             if self.source.column(source).is_none() {
                 let message = format!(
                     "the mapping names column `{source}`, which {} does not have; correct `columns` in the manifest",
@@ -181,9 +221,10 @@ impl Builder<'_> {
     }
 
     /// Columns that only one side has must get along without a value.
-    fn unmapped(&mut self, pairs: &[(ColumnSchema, ColumnSchema)]) {
+    fn unmapped(&mut self, pairs: &[(ColumnSchema, ColumnSchema)], computed: &[Computed]) {
         for c in &self.target.columns {
-            let mapped = pairs.iter().any(|(_, t)| t.name == c.name);
+            let mapped =
+                pairs.iter().any(|(_, t)| t.name == c.name) || computed.iter().any(|rule| rule.target.name == c.name);
             if !mapped && !c.generated && !c.nullable && c.default.is_none() && !c.auto_increment {
                 self.problems.push(PairProblem {
                     reason: "ColumnMissing",
@@ -195,10 +236,13 @@ impl Builder<'_> {
             }
         }
         for c in &self.source.columns {
-            let mapped = pairs.iter().any(|(s, _)| s.name == c.name);
+            let back =
+                |rule: &Computed| rule.reverse.is_some() && rule.source.as_ref().is_some_and(|s| s.name == c.name);
+            let mapped = pairs.iter().any(|(s, _)| s.name == c.name) || computed.iter().any(back);
             if !mapped && !c.generated && !c.nullable && c.default.is_none() && !c.auto_increment {
-                self.notes.push(format!(
-                    "{}.{} is dropped and is NOT NULL without a default: rows cannot be written back to the source",
+                self.one_way.push(format!(
+                    "column {}.{} is not carried back and is NOT NULL without a default: rows that are new in the target cannot \
+                     be written to the source; make it nullable or give it a default",
                     self.source.name, c.name
                 ));
             }
@@ -317,8 +361,29 @@ impl Builder<'_> {
         Some((i, digits))
     }
 
-    fn comparison(&mut self, pairs: &[(ColumnSchema, ColumnSchema)]) -> Comparison {
-        let mut comparison = Comparison::exact(pairs.len());
+    /// `compare` names columns that are carried.
+    fn compared_names(&mut self, pairs: &[(ColumnSchema, ColumnSchema)], computed: &[Computed]) {
+        let named = self
+            .mapping
+            .tolerance
+            .iter()
+            .map(|(name, _)| name)
+            .chain(&self.mapping.ignore);
+        for name in named {
+            if !pairs.iter().any(|(s, _)| s.name == *name) && !computed.iter().any(|rule| rule.is_called(name)) {
+                self.problems.push(PairProblem {
+                    reason: "ColumnMissing",
+                    message: format!(
+                        "`compare` names column `{name}`, which is not carried from {}; correct the manifest",
+                        self.source.name
+                    ),
+                });
+            }
+        }
+    }
+
+    fn comparison(&self, pairs: &[(ColumnSchema, ColumnSchema)], way: &Way) -> Comparison {
+        let mut comparison = Comparison::exact(pairs.len() + way.slots.len());
         let tolerated = self
             .mapping
             .tolerance
@@ -326,15 +391,10 @@ impl Builder<'_> {
             .map(|(n, t)| (n, compare::Rule::Tolerance(*t)));
         let ignored = self.mapping.ignore.iter().map(|n| (n, compare::Rule::Ignore));
         for (name, rule) in tolerated.chain(ignored) {
-            match pairs.iter().position(|(s, _)| s.name == *name) {
-                Some(i) => comparison.rules[i] = rule,
-                None => self.problems.push(PairProblem {
-                    reason: "ColumnMissing",
-                    message: format!(
-                        "`compare` names column `{name}`, which is not carried from {}; correct the manifest",
-                        self.source.name
-                    ),
-                }),
+            let plain = pairs.iter().position(|(s, _)| s.name == *name);
+            let slot = || way.position(name).map(|at| pairs.len() + at);
+            if let Some(i) = plain.or_else(slot) {
+                comparison.rules[i] = rule;
             }
         }
         comparison
@@ -358,18 +418,18 @@ fn ignores_case(column: &ColumnSchema) -> bool {
     column.collation.as_deref().is_some_and(|c| c.contains("_ci")) || column.native == "citext"
 }
 
-#[allow(clippy::too_many_arguments)] // one constructor, called twice, a few lines above
+#[allow(clippy::too_many_arguments)] // one constructor, called twice, above
 fn side(
     side: Side,
     table: Ident,
-    schema: TableSchema,
+    schema: &Arc<TableSchema>,
     columns: Vec<MappedColumn>,
     key: Vec<usize>,
     (version, version_digits): (usize, u8),
     filter: Option<String>,
     key_index: String,
 ) -> TableSide {
-    let mapped = |name: &str| columns.iter().any(|c| c.name.as_str() == name);
+    let mapped = |name: &str| columns.iter().any(|c| c.computed.is_none() && c.name.as_str() == name);
     let self_stamping = schema
         .columns
         .iter()
@@ -387,7 +447,7 @@ fn side(
         side,
         engine: schema.engine,
         table,
-        schema: Arc::new(schema),
+        schema: schema.clone(),
         columns,
         key,
         version,

@@ -110,9 +110,11 @@ fn columns_keep_one_order_on_both_sides_and_follow_their_new_names() {
     assert_eq!((pair.source.key.as_slice(), pair.source.version), ([0].as_slice(), 2));
     assert!(pair.notes.iter().any(|n| n.contains("wider")), "{:?}", pair.notes);
     assert!(
-        pair.notes.iter().any(|n| n.contains("cannot be written back")),
+        pair.one_way
+            .iter()
+            .any(|n| n.contains("orders.legacy is not carried back")),
         "{:?}",
-        pair.notes
+        pair.one_way
     );
 }
 
@@ -217,4 +219,100 @@ fn a_tinyint_is_a_number_between_two_mysqls_and_a_boolean_towards_one() {
     assert_eq!(same.source.columns[3].carry, int(64));
     let other = TablePair::new(with(Engine::MySql), with(Engine::Postgres), &mapping()).unwrap();
     assert_eq!(other.source.columns[3].carry, T::Bool);
+}
+
+fn computed(source: Option<&str>, reverse: Option<&str>) -> TableMapping {
+    TableMapping {
+        columns: vec![ColumnMapping::Computed {
+            source: source.map(str::to_owned),
+            target: "cents".into(),
+            expression: "n * 100".into(),
+            reverse: reverse.map(str::to_owned),
+        }],
+        filter: Some("n > 0".into()),
+        target_filter: Some("cents > 0".into()),
+        ..mapping()
+    }
+}
+
+fn cents(engine: Engine) -> TableSchema {
+    table(
+        engine,
+        vec![column("id", int(64)), column("cents", int(64)), column("v", stamp(6))],
+        &["id"],
+    )
+}
+
+#[test]
+fn an_expression_is_read_on_the_base_and_written_to_the_followers_own_column() {
+    use crate::words::{Direction, Side};
+    // With the source's column named, and found by the expression.
+    for source in [Some("n"), None] {
+        let mapping = computed(source, Some("cents / 100"));
+        let pair = TablePair::new(plain(Engine::MySql), cents(Engine::Postgres), &mapping).unwrap();
+        let last = |side: &crate::store::TableSide| {
+            let column = &side.columns[2];
+            (
+                side.columns.len(),
+                column.name.as_str().to_owned(),
+                column.computed.clone(),
+            )
+        };
+        let (up, back) = (Direction::Forward, Direction::Reverse);
+        assert_eq!(last(pair.base(up)), (3, "cents".into(), Some("n * 100".into())));
+        assert_eq!(last(pair.follower(up)), (3, "cents".into(), None));
+        assert_eq!(last(pair.base(back)), (3, "n".into(), Some("cents / 100".into())));
+        assert_eq!(last(pair.follower(back)), (3, "n".into(), None));
+        assert_eq!(pair.plain(Side::Source).columns[2].logical, int(32));
+        assert_eq!(pair.source.filter.as_deref(), Some("n > 0"));
+        assert_eq!(pair.target.filter.as_deref(), Some("cents > 0"));
+        assert!(pair.computes() && pair.one_way.is_empty(), "{:?}", pair.one_way);
+    }
+}
+
+#[test]
+fn an_expression_without_reverse_goes_one_way_unless_it_only_adds_a_column() {
+    use crate::words::Direction;
+    let pair = TablePair::new(
+        plain(Engine::MySql),
+        cents(Engine::Postgres),
+        &computed(Some("n"), None),
+    )
+    .unwrap();
+    assert_eq!(pair.base(Direction::Reverse).columns.len(), 2);
+    assert!(
+        pair.one_way.iter().any(|n| n.contains("has no `reverse`")),
+        "{:?}",
+        pair.one_way
+    );
+    assert!(
+        pair.one_way.iter().any(|n| n.contains("orders.n is not carried back")),
+        "{:?}",
+        pair.one_way
+    );
+
+    let mut target = cents(Engine::Postgres);
+    target.columns.push(column("n", int(32)));
+    let pair = TablePair::new(plain(Engine::MySql), target, &computed(None, None)).unwrap();
+    assert_eq!(pair.base(Direction::Forward).columns.len(), 4);
+    assert_eq!(pair.base(Direction::Reverse).columns.len(), 3);
+    assert!(pair.one_way.is_empty(), "{:?}", pair.one_way);
+    assert!(
+        pair.notes.iter().any(|n| n.contains("not carried back")),
+        "{:?}",
+        pair.notes
+    );
+}
+
+#[test]
+fn an_expression_for_a_column_that_is_not_there_is_told() {
+    let found = reasons(
+        plain(Engine::MySql),
+        plain(Engine::Postgres),
+        &computed(Some("n"), None),
+    );
+    assert!(
+        matches!(&found[..], [("ColumnMissing", m)] if m.contains("`cents`")),
+        "{found:?}"
+    );
 }

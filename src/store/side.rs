@@ -17,8 +17,10 @@ pub struct TableMapping {
     pub key: Vec<String>,
     /// Source column name.
     pub version: String,
-    /// Condition in SQL, in column names that both sides have.
+    /// Condition in the source's SQL that picks the rows.
     pub filter: Option<String>,
+    /// The same condition in the target's SQL; `None`: as in the source.
+    pub target_filter: Option<String>,
     pub columns: Vec<ColumnMapping>,
     /// Source column names that are not compared.
     pub ignore: Vec<String>,
@@ -36,6 +38,26 @@ pub enum ColumnMapping {
     Drop {
         source: String,
     },
+    /// The target's column is computed from the source's row, and on the way back the source's from the target's row.
+    Computed {
+        /// The source's column that stands behind it, and is not carried under its own name.
+        source: Option<String>,
+        target: String,
+        /// In the source's SQL.
+        expression: String,
+        /// In the target's SQL.
+        reverse: Option<String>,
+    },
+}
+
+impl ColumnMapping {
+    /// The source's column that the rule speaks of.
+    pub fn source(&self) -> Option<&str> {
+        match self {
+            Self::Rename { source, .. } | Self::Drop { source } => Some(source),
+            Self::Computed { source, .. } => source.as_deref(),
+        }
+    }
 }
 
 /// Why a pair cannot be migrated: a CamelCase reason and a sentence with the remedy.
@@ -56,6 +78,9 @@ pub struct MappedColumn {
     pub carry: LogicalType,
     pub native: String,
     pub nullable: bool,
+    /// The base's value is this expression in its own SQL; `name` is then the follower's column. Such a column is read
+    /// and never written.
+    pub computed: Option<String>,
 }
 
 /// One table on one side: what every row operation takes.
@@ -123,30 +148,66 @@ impl TableSide {
     }
 }
 
-/// Both sides of one table.
+/// Both sides of one table. Where expressions map columns, a side is read in one way as base and in another as follower.
 #[derive(Debug, Clone)]
 pub struct TablePair {
+    /// As the source is the base.
+    pub source: TableSide,
+    /// As the target follows.
+    pub target: TableSide,
+    pub(super) comparison: Comparison,
+    /// As the target is the base, where that is not the same turned round.
+    pub(super) back: Option<Box<Back>>,
+    /// What a person should know, and which is no obstacle.
+    pub notes: Vec<String>,
+    /// Why rows cannot be carried back to the source, each with its remedy.
+    pub one_way: Vec<String>,
+}
+
+/// The pair while the target is the base.
+#[derive(Debug, Clone)]
+pub(super) struct Back {
     pub source: TableSide,
     pub target: TableSide,
     pub comparison: Comparison,
-    /// What a person should know, and which is no obstacle.
-    pub notes: Vec<String>,
 }
 
 impl TablePair {
-    pub fn side(&self, side: Side) -> &TableSide {
-        match side {
-            Side::Source => &self.source,
-            Side::Target => &self.target,
+    pub fn base(&self, direction: Direction) -> &TableSide {
+        match (direction, &self.back) {
+            (Direction::Forward, _) => &self.source,
+            (Direction::Reverse, Some(back)) => &back.target,
+            (Direction::Reverse, None) => &self.target,
         }
     }
 
-    pub fn base(&self, direction: Direction) -> &TableSide {
-        self.side(direction.base())
+    pub fn follower(&self, direction: Direction) -> &TableSide {
+        match (direction, &self.back) {
+            (Direction::Forward, _) => &self.target,
+            (Direction::Reverse, Some(back)) => &back.source,
+            (Direction::Reverse, None) => &self.source,
+        }
     }
 
-    pub fn follower(&self, direction: Direction) -> &TableSide {
-        self.side(direction.follower())
+    /// A side as it follows: every column is the table's own.
+    pub fn plain(&self, side: Side) -> &TableSide {
+        match side {
+            Side::Source => self.follower(Direction::Reverse),
+            Side::Target => self.follower(Direction::Forward),
+        }
+    }
+
+    /// How the base's rows are compared with the follower's.
+    pub fn comparison(&self, direction: Direction) -> &Comparison {
+        match (direction, &self.back) {
+            (Direction::Reverse, Some(back)) => &back.comparison,
+            _ => &self.comparison,
+        }
+    }
+
+    /// Whether expressions map columns.
+    pub fn computes(&self) -> bool {
+        self.back.is_some()
     }
 
     /// All problems at once, so that a manifest is corrected in one go.

@@ -421,6 +421,9 @@ pub(crate) fn postgres_cast(column: &MappedColumn) -> &str {
 
 /// A column in a select list, as a type whose wire form loses nothing.
 pub(crate) fn rendered(engine: Engine, column: &MappedColumn) -> String {
+    if let Some(expression) = &column.computed {
+        return computed(engine, &column.carry, expression);
+    }
     let name = column.name.quoted(engine);
     match (engine, &column.logical) {
         (_, LogicalType::Float32 | LogicalType::Float64)
@@ -434,6 +437,23 @@ pub(crate) fn rendered(engine: Engine, column: &MappedColumn) -> String {
         (Engine::MySql, _) => format!("CAST({name} AS CHAR)"),
         (Engine::Postgres, LogicalType::Int { .. }) => format!("{name}::bigint"),
         (Engine::Postgres, _) => format!("{name}::text"),
+    }
+}
+
+/// An expression of the mapping, as a type whose wire form loses nothing. Numbers come as text: a cast to an integer
+/// would round what the canonical form refuses.
+fn computed(engine: Engine, carry: &LogicalType, expression: &str) -> String {
+    match (engine, carry) {
+        (Engine::MySql, LogicalType::Float32 | LogicalType::Float64) => format!("(1e0 * ({expression}))"),
+        (Engine::MySql, LogicalType::Bytes { .. }) => format!("CAST(({expression}) AS BINARY)"),
+        (Engine::MySql, LogicalType::Bool) => format!("CAST(({expression}) AS SIGNED)"),
+        (Engine::MySql, _) => format!("CAST(({expression}) AS CHAR)"),
+        (Engine::Postgres, LogicalType::Float32 | LogicalType::Float64) => {
+            format!("CAST(({expression}) AS double precision)")
+        }
+        (Engine::Postgres, LogicalType::Bytes { .. }) => format!("CAST(({expression}) AS bytea)"),
+        (Engine::Postgres, LogicalType::Bool) => format!("CAST(({expression}) AS boolean)"),
+        (Engine::Postgres, _) => format!("CAST(({expression}) AS text)"),
     }
 }
 
@@ -488,8 +508,15 @@ pub(crate) fn sendable(engine: Engine, column: &MappedColumn, value: &Value) -> 
     }
 }
 
-/// Checks that rows have the pair's shape.
+/// Checks that rows have the pair's shape, and that the side is one that is written.
 pub(crate) fn check_rows(side: &TableSide, rows: &[Row]) -> Result<(), String> {
+    if let Some(column) = side.columns.iter().find(|column| column.computed.is_some()) {
+        return Err(format!(
+            "{} is read with {} computed by the mapping: rows are put into the follower's columns, never into these",
+            side.table.as_str(),
+            column.name.as_str()
+        ));
+    }
     match rows.iter().find(|r| r.values.len() != side.columns.len()) {
         Some(r) => Err(format!(
             "a row of {} values was given for the {} mapped columns of {}",

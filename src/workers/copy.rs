@@ -3,7 +3,9 @@
 
 use super::context::TaskContext;
 use super::error::WorkError;
+use super::indexes;
 use super::loader::Loader;
+use super::order;
 use super::pace::{BatchSize, Waits};
 use super::throttle::Throttle;
 use super::work::{Work, short};
@@ -32,6 +34,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// Copies the task's table to its end.
 pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
     let work = Work::open(context).await?;
+    order::after_parents(&work).await?;
     let copy = Copy {
         chunks: ChunkSet {
             migration: work.migration_id(),
@@ -43,7 +46,11 @@ pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
         load: Arc::new(Load::new(work.base_side(), work.follower_side())),
         work,
     };
-    Arc::new(copy).run().await
+    let copy = Arc::new(copy);
+    match copy.clone().run().await {
+        Err(error) => Err(copy.work.blame(error).await),
+        done => done,
+    }
 }
 
 /// One table's copy; its lanes share it.
@@ -80,6 +87,7 @@ impl Copy {
                     Some(ended) => ended?,
                 },
                 _ = tick.tick(), if context.status.leads() => {
+                    self.work.same_shape().await?;
                     self.report(estimate).await?;
                 }
             }
@@ -97,10 +105,11 @@ impl Copy {
                 ),
             });
         }
-        // All pods are done when all chunks are; what was set aside is one pod's to settle.
+        // All pods are done when all chunks are; what was set aside, and the indexes, are one pod's.
         if !context.status.leads() {
             return Ok(());
         }
+        indexes::build(&self.work).await?;
         let settled = self.settle_rejects().await;
         self.report(estimate).await?;
         settled
@@ -161,6 +170,7 @@ impl Copy {
 
     /// Takes a range, or divides the table one range further. `None`: somebody was faster.
     async fn claim(&self, owner: &str) -> Result<Option<Claim>, WorkError> {
+        self.work.same_shape().await?;
         let mut tx = self.work.begin_follower(TxOptions::default()).await?;
         let claim = self.chunks.claim(&mut tx, owner).await?;
         let Claim::Extend { after, number } = claim else {

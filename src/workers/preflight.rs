@@ -1,9 +1,14 @@
 //! Looks before anything moves: databases, privileges, tables, columns, and who else writes. Nothing of the application's
-//! is changed, and no control table is made. Everything that is wrong is found in one go, each with its remedy.
+//! is changed and no control table is made; target tables that are missing are, where the manifest asks for it. Everything that is wrong is found in one go, each with its remedy.
 
+mod create;
 mod databases;
 mod findings;
+mod mapping;
+mod references;
 mod tables;
+
+pub(super) use create::dialect;
 
 use std::time::{Duration, Instant};
 
@@ -62,6 +67,9 @@ async fn check(context: &TaskContext, found: &mut Findings) -> Result<(), WorkEr
         return Ok(());
     }
     let journal = watch::read_journal(context).await?;
+    let copied = journal
+        .as_ref()
+        .is_some_and(|journal| journal.mode.base() == Side::Target);
     context.status.note(|status| status.journal = journal);
     for side in [Side::Source, Side::Target] {
         for shard in context.shards(side) {
@@ -80,8 +88,13 @@ async fn check(context: &TaskContext, found: &mut Findings) -> Result<(), WorkEr
         );
         return Ok(());
     }
+    let mut in_target = Vec::new();
     for table in &context.migration.tables {
-        tables::check(context, (source, target), table, found).await?;
+        in_target.extend(tables::check(context, (source, target), table, found).await?);
+    }
+    // A table that is missing has been told of; without it references would only be misread.
+    if !copied && in_target.len() == context.migration.tables.len() {
+        references::check(target.database.label(), &in_target, found);
     }
     Ok(())
 }

@@ -1,15 +1,16 @@
 //! Brings the control rows of all shards to what the task asks, one stage at a time and only upwards: tables and claims,
-//! epoch (with the base's sequences in the same transaction), then the lowest admitted epoch, then the time of it.
+//! epoch (with the sequences in the same transaction), then the lowest admitted epoch, then the time of it.
 
 use super::context::{Shard, TaskContext};
 use super::error::WorkError;
 use super::pace::Waits;
-use super::sequences::{self, Sequence};
+use super::sequences::{Counter, Handover, State};
 use super::watch::{Look, Seen};
 use super::work::{only, pair, short};
+use crate::api::migration::Table;
 use crate::api::task::ControlSpec;
 use crate::control::{self, Archived, Control};
-use crate::store::{Ident, TxOptions};
+use crate::store::TxOptions;
 use crate::words::{SecondaryWrites, Side};
 use std::time::{Duration, Instant};
 
@@ -121,7 +122,10 @@ impl<'c> Raiser<'c> {
             control::create(&mut tx).await?;
             tx.commit().await?;
         }
-        let sequences = self.sequences(seen.side, wanted).await?;
+        let handovers = self.handovers(seen.side, wanted).await?;
+        for handover in &handovers {
+            handover.move_auto_increment(&shard.database).await?;
+        }
         let mut tx = shard.database.begin(short(self.wait)).await?;
         let tables: Vec<&str> = migration
             .tables
@@ -148,8 +152,8 @@ impl<'c> Raiser<'c> {
             intent: None,
         };
         control::raise(&mut tx, &row).await?;
-        for sequence in &sequences {
-            sequences::hand_over(&mut tx, seen.side, wanted.secondary, sequence).await?;
+        for handover in &handovers {
+            handover.move_sequence(&mut tx, seen.side, wanted.secondary).await?;
         }
         tx.commit().await?;
         tracing::info!(
@@ -161,41 +165,50 @@ impl<'c> Raiser<'c> {
         Ok(())
     }
 
-    /// The base's sequences with the highest keys of both sides, read before anybody is made to wait.
-    async fn sequences(&self, side: Side, wanted: &ControlSpec) -> Result<Vec<Sequence>, WorkError> {
-        if side != wanted.mode.base() || !wanted.mode.writes_both() {
+    /// What the base's counters have to be past, read before anybody is made to wait. Where only one side is written,
+    /// nothing may depend on the other, which may be gone.
+    async fn handovers(&self, side: Side, wanted: &ControlSpec) -> Result<Vec<Handover>, WorkError> {
+        let both = wanted.mode.writes_both();
+        if side != wanted.mode.base() {
             return Ok(Vec::new());
         }
         let mut found = Vec::new();
         for table in &self.context.migration.tables {
-            let pair = match pair(self.context, table).await {
-                Ok(pair) => pair,
-                Err(error) if wanted.secondary == SecondaryWrites::Lenient && !error.is_transient() => {
+            match self.handover(table, side).await {
+                Ok(handover) => found.extend(handover),
+                Err(error) if !both || (wanted.secondary == SecondaryWrites::Lenient && !error.is_transient()) => {
                     // A way back must not depend on a table that is no longer there.
-                    tracing::warn!(%error, table = table.name, "its sequence is left as it is");
-                    continue;
+                    tracing::warn!(%error, table = table.name, "its counter is left as it is");
                 }
                 Err(error) => return Err(error),
-            };
-            let Some((name, source_column, target_column)) = sequences::of_pair(&pair, side) else {
-                continue;
-            };
-            let source = self.highest(Side::Source, &pair.source.table, &source_column).await?;
-            let target = self.highest(Side::Target, &pair.target.table, &target_column).await?;
-            found.push(Sequence {
-                name,
-                highest: source.max(target),
-            });
+            }
         }
         Ok(found)
     }
 
-    async fn highest(&self, side: Side, table: &Ident, column: &Ident) -> Result<Option<i64>, WorkError> {
+    async fn handover(&self, table: &Table, side: Side) -> Result<Option<Handover>, WorkError> {
+        let pair = pair(self.context, table).await?;
+        let Some(ours) = Counter::of(&pair, side) else {
+            return Ok(None);
+        };
+        let Some(theirs) = ours.opposite(&pair, side) else {
+            return Ok(None);
+        };
+        let other = match side {
+            Side::Source => Side::Target,
+            Side::Target => Side::Source,
+        };
+        let theirs = self.state(other, &theirs).await?;
+        let own = self.state(side, &ours).await?;
+        Ok(Some(Handover::new(ours, own, theirs)))
+    }
+
+    async fn state(&self, side: Side, counter: &Counter) -> Result<State, WorkError> {
         let shard = only(self.context.shards(side), side.as_str())?;
         let mut tx = shard.database.begin(TxOptions::read_only()).await?;
-        let highest = sequences::highest(&mut tx, table, column).await?;
+        let state = counter.state(&mut tx).await?;
         tx.rollback().await;
-        Ok(highest)
+        Ok(state)
     }
 
     /// Shuts out instances below the epoch, for every one has acknowledged it. The base's first shard comes first and
@@ -207,6 +220,11 @@ impl<'c> Raiser<'c> {
         let noted = first
             .and_then(|first| first.row.as_ref().ok()?.as_ref())
             .and_then(|row| row.acked_at.clone());
+        // Keys have been handed out since the epoch was raised, in the older mode too: now none is any more.
+        let handovers = self.handovers(seen.side, wanted).await?;
+        for handover in &handovers {
+            handover.move_auto_increment(&shard.database).await?;
+        }
         let mut tx = shard.database.begin(short(self.wait)).await?;
         if seen.side == base && seen.at == 0 {
             let acked_at = control::acknowledge_epoch_here(&mut tx, &migration.id(), wanted.epoch).await?;
@@ -219,6 +237,10 @@ impl<'c> Raiser<'c> {
         } else {
             tx.rollback().await;
             return Ok(false);
+        }
+        for handover in &handovers {
+            handover.move_sequence(&mut tx, seen.side, wanted.secondary).await?;
+            handover.check(&mut tx).await?;
         }
         tx.commit().await?;
         tracing::info!(

@@ -2,15 +2,17 @@
 //! takes no part in the epochs; what writes checks the control row first, in its own transaction.
 
 use super::context::{Shard, TaskContext};
+use super::drift;
 use super::error::WorkError;
 use crate::api::migration::{ColumnRule, Table};
 use crate::control::{self, Control};
 use crate::rows::{Comparison, Row, Value, digest};
-use crate::store::{ColumnMapping, Database, TableMapping, TablePair, TableSide, Tx, TxOptions};
+use crate::store::{ColumnMapping, Database, Shape, TableMapping, TablePair, TableSide, Tx, TxOptions};
 use crate::words::{Direction, Mode, SecondaryWrites, Side};
 use crate::workers::verify::Seen;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// One table of a migration, in one direction.
 pub struct Work {
@@ -25,6 +27,10 @@ pub struct Work {
     widest: AtomicU64,
     /// Differences are looked at and never changed: no locks, no epoch, nothing is written.
     looks: bool,
+    /// Source's and target's table as they were when the work began.
+    shapes: [Shape; 2],
+    /// When they were last looked at.
+    looked: Mutex<Instant>,
 }
 
 /// What the manifest says of a table, in the store's words.
@@ -35,6 +41,7 @@ pub fn mapping(table: &Table) -> TableMapping {
         key: table.key.clone().unwrap_or_default(),
         version: table.version.clone(),
         filter: table.filter.clone(),
+        target_filter: table.target_filter.clone(),
         columns: table
             .columns
             .iter()
@@ -44,6 +51,17 @@ pub fn mapping(table: &Table) -> TableMapping {
                     target: target.clone(),
                 },
                 ColumnRule::Drop { source } => ColumnMapping::Drop { source: source.clone() },
+                ColumnRule::Computed {
+                    source,
+                    target,
+                    expression,
+                    reverse,
+                } => ColumnMapping::Computed {
+                    source: source.clone(),
+                    target: target.clone(),
+                    expression: expression.clone(),
+                    reverse: reverse.clone(),
+                },
             })
             .collect(),
         ignore: table.ignore.clone(),
@@ -96,7 +114,7 @@ impl Work {
     /// Prepares the task's table, and waits until every instance has acknowledged the epoch: before that nothing is
     /// read and nothing is written.
     pub async fn open(context: &TaskContext) -> Result<Self, WorkError> {
-        let (table, pair) = prepared(context).await?;
+        let (table, shapes, pair) = prepared(context).await?;
         let (base, follower) = ends(context)?;
         let (control, base_controlled) = context
             .retry(async || {
@@ -118,12 +136,14 @@ impl Work {
             base_controlled,
             widest: AtomicU64::new(0),
             looks: false,
+            shapes,
+            looked: Mutex::new(Instant::now()),
         })
     }
 
     /// Prepares the task's table to be compared and left as it is, whether or not the databases know the migration.
     pub async fn look(context: &TaskContext) -> Result<Self, WorkError> {
-        let (table, pair) = prepared(context).await?;
+        let (table, shapes, pair) = prepared(context).await?;
         ends(context)?;
         Ok(Self {
             ctx: context.clone(),
@@ -146,6 +166,8 @@ impl Work {
             base_controlled: false,
             widest: AtomicU64::new(0),
             looks: true,
+            shapes,
+            looked: Mutex::new(Instant::now()),
         })
     }
 
@@ -166,6 +188,41 @@ impl Work {
     /// The table as the manifest has it.
     pub fn table(&self) -> &Table {
         &self.table
+    }
+
+    /// Both tables still have the shape that they had when the work began; else `SchemaDrift`. Asked for wherever a
+    /// range or a window begins, and before a result is reported.
+    pub async fn same_shape(&self) -> Result<(), WorkError> {
+        let now = self
+            .ctx
+            .retry(async || drift::shapes(&self.ctx, &self.table).await)
+            .await?;
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        drift::compare(&self.ctx, &self.table, &self.shapes, &now)
+    }
+
+    /// The same for small steps: at most once a second.
+    pub async fn same_shape_lately(&self) -> Result<(), WorkError> {
+        let looked = *self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if looked.elapsed() < LOOK_EVERY {
+            return Ok(());
+        }
+        self.same_shape().await
+    }
+
+    /// What ended the work, unless a changed table explains it better.
+    pub async fn blame(&self, error: WorkError) -> WorkError {
+        let telling = matches!(error, WorkError::Store(_) | WorkError::Permanent { .. }) && !error.is_transient();
+        if !telling {
+            return error;
+        }
+        // Asked once and at once: other lanes may have been told to stop by this very error.
+        let Ok(now) = drift::shapes(&self.ctx, &self.table).await else {
+            return error;
+        };
+        drift::compare(&self.ctx, &self.table, &self.shapes, &now)
+            .err()
+            .unwrap_or(error)
     }
 
     /// The base's control row as it was when the work began; its epoch is the task's.
@@ -206,12 +263,12 @@ impl Work {
 
     /// Whether the two rows count as the same.
     pub fn equal(&self, base: &Row, follower: &Row) -> bool {
-        self.pair.comparison.equal(base, follower)
+        self.pair.comparison(self.direction()).equal(base, follower)
     }
 
     /// How rows are compared.
     pub fn comparison(&self) -> &Comparison {
-        &self.pair.comparison
+        self.pair.comparison(self.direction())
     }
 
     /// Whether a range of keys means the same rows on both sides.
@@ -230,7 +287,18 @@ impl Work {
         let parts = [
             source.schema.fingerprint(),
             target.schema.fingerprint(),
-            format!("{:?} {:?}", self.pair.comparison.rules, source.filter),
+            format!(
+                "{:?} {:?} {:?}",
+                self.pair.comparison(self.direction()).rules,
+                source.filter,
+                target.filter
+            ),
+            self.base_side()
+                .columns
+                .iter()
+                .filter_map(|column| column.computed.as_deref())
+                .collect::<Vec<_>>()
+                .join(", "),
         ];
         let values: Vec<Value> = parts.into_iter().map(Value::Text).collect();
         format!("{:032x}", digest::of(&values).0)
@@ -266,7 +334,7 @@ impl Work {
     pub fn seen(&self, base: Option<&Row>, follower: Option<&Row>) -> Seen {
         let version = |row: &Row| self.version(row).map(str::to_owned);
         let columns = match (base, follower) {
-            (Some(row), Some(held)) => self.pair.comparison.differing(row, held),
+            (Some(row), Some(held)) => self.pair.comparison(self.direction()).differing(row, held),
             _ => Vec::new(),
         };
         let names = &self.base_side().columns;
@@ -325,7 +393,7 @@ impl Work {
 }
 
 /// The task's table, as the manifest has it and as both databases do.
-async fn prepared(context: &TaskContext) -> Result<(Table, TablePair), WorkError> {
+async fn prepared(context: &TaskContext) -> Result<(Table, [Shape; 2], TablePair), WorkError> {
     let name = context.task.table.clone().ok_or_else(|| {
         WorkError::permanent(
             "InvalidTask",
@@ -337,8 +405,15 @@ async fn prepared(context: &TaskContext) -> Result<(Table, TablePair), WorkError
             "table {name} is no longer in the manifest; its task has nothing to do"
         ))
     })?;
-    let pair = context.retry(async || pair(context, &table).await).await?;
-    Ok((table, pair))
+    // Before the schemas: a change in between is seen as one, later.
+    let shapes = context.retry(async || drift::shapes(context, &table).await).await?;
+    let pair = context.retry(async || pair(context, &table).await).await;
+    let pair = match pair {
+        // A run of its own has had no preflight: what does not fit may never have fitted.
+        Err(error) if context.task.epoch == 0 => return Err(error),
+        other => other.map_err(drift::no_longer_fits)?,
+    };
+    Ok((table, shapes, pair))
 }
 
 /// Base and follower, each of one shard.
@@ -409,6 +484,9 @@ pub fn secondary(row: &Control) -> Result<SecondaryWrites, WorkError> {
         .parse()
         .map_err(|error| WorkError::permanent("ControlTableDamaged", format!("_datamigration_control: {error}")))
 }
+
+/// How often small steps look at the tables' shapes.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a transaction waits for a writer's lock before it lets go of its own.
 pub const LOCK_WAIT: Duration = Duration::from_millis(500);

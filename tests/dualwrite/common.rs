@@ -33,6 +33,6 @@ pub async fn put_on(pair: &Pair, side: datamigration::words::Side, rows: &[Row])
         datamigration::words::Side::Target => open(&pair.target),
     };
     let mut tx = database.begin(TxOptions::default()).await.unwrap();
-    tx.put(shape.side(side), rows).await.unwrap();
+    tx.put(shape.plain(side), rows).await.unwrap();
     tx.commit().await.unwrap();
 }

@@ -3,12 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod archiving;
+mod counting;
+mod creating;
+mod drifting;
 mod fencing;
 #[path = "../workers/harness.rs"]
 #[allow(dead_code)]
 mod harness;
 mod looking;
+mod mapping;
 mod reaching;
+mod referring;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -5,6 +5,7 @@ mod application;
 mod archive;
 mod database;
 mod findings;
+mod fragment;
 mod limits;
 mod tables;
 #[cfg(test)]
@@ -46,7 +47,7 @@ pub fn validate(raw: &DataMigration) -> Result<Migration, Vec<Invalid>> {
         .tables
         .iter()
         .enumerate()
-        .map(|(at, raw)| tables::table(&mut found, at, raw))
+        .map(|(at, raw)| tables::table(&mut found, at, raw, (source.engine, target.engine)))
         .collect::<Vec<_>>();
     duplicates(
         &mut found,
@@ -105,7 +106,18 @@ pub fn validate(raw: &DataMigration) -> Result<Migration, Vec<Invalid>> {
 
 /// Serialising a spec that came out of JSON cannot fail; if it did, the digest would merely be that of nothing.
 fn fingerprint(spec: &DataMigrationSpec) -> String {
-    let checked = (&spec.source, &spec.target, &spec.tables, &spec.rollback, &spec.worker);
+    let made = spec
+        .copy
+        .as_ref()
+        .map(|copy| (copy.create_tables, copy.secondary_indexes));
+    let checked = (
+        &spec.source,
+        &spec.target,
+        &spec.tables,
+        &spec.rollback,
+        &spec.worker,
+        made.filter(|(tables, _)| *tables == Some(true)),
+    );
     let digest = Sha256::digest(serde_json::to_vec(&checked).unwrap_or_default());
     hex(&digest, 4)
 }

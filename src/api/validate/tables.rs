@@ -1,13 +1,16 @@
 //! The tables: names, key, version, columns, what is compared.
 
 use super::findings::{Findings, duplicates, identifier};
+use super::fragment::unfit;
+use crate::api::database::EngineName;
 use crate::api::migration::{ColumnRule, Table};
-use crate::api::spec::TableSpec;
+use crate::api::spec::{ColumnSpec, TableSpec};
 
 /// Prefix of the control tables.
 const RESERVED: &str = "_datamigration_";
 
-pub(super) fn table(found: &mut Findings, at: usize, raw: &TableSpec) -> Table {
+/// `engines`: the source's and the target's, for SQL that the manifest brings.
+pub(super) fn table(found: &mut Findings, at: usize, raw: &TableSpec, engines: (EngineName, EngineName)) -> Table {
     let field = format!("spec.tables[{at}]");
     for (name, text) in [
         ("name", Some(&raw.name)),
@@ -44,52 +47,41 @@ pub(super) fn table(found: &mut Findings, at: usize, raw: &TableSpec) -> Table {
         .iter()
         .flatten()
         .enumerate()
-        .filter_map(|(nth, column)| {
-            let field = format!("{field}.columns[{nth}]");
-            if column.expression.is_some() || column.reverse.is_some() {
-                found.not_yet(
-                    format!("{field}.expression"),
-                    "an expression",
-                    "carry the column as it is, or drop it",
-                );
-                return None;
-            }
-            match (&column.source, &column.target, column.drop.unwrap_or(false)) {
-                (Some(source), None, true) => {
-                    identifier(found, &format!("{field}.source"), source);
-                    Some(ColumnRule::Drop { source: source.clone() })
-                }
-                (Some(source), Some(target), false) => {
-                    identifier(found, &format!("{field}.source"), source);
-                    identifier(found, &format!("{field}.target"), target);
-                    Some(ColumnRule::Rename {
-                        source: source.clone(),
-                        target: target.clone(),
-                    })
-                }
-                _ => {
-                    found.add(
-                        field,
-                        "says neither {source, target} (rename) nor {source, drop: true} (leave out)",
-                    );
-                    None
-                }
-            }
-        })
+        .filter_map(|(nth, raw)| column(found, &format!("{field}.columns[{nth}]"), raw, engines))
         .collect::<Vec<_>>();
-    let from = columns.iter().map(|rule| match rule {
-        ColumnRule::Rename { source, .. } | ColumnRule::Drop { source } => source.as_str(),
-    });
-    duplicates(found, &format!("{field}.columns"), "source", from);
+    let rules = format!("{field}.columns");
+    duplicates(found, &rules, "source", columns.iter().filter_map(ColumnRule::source));
+    duplicates(found, &rules, "target", columns.iter().filter_map(ColumnRule::target));
     for rule in &columns {
-        if let ColumnRule::Drop { source } = rule
-            && (*source == raw.version || raw.key.iter().flatten().any(|column| column == source))
+        let what = match rule {
+            ColumnRule::Rename { .. } => continue,
+            ColumnRule::Drop { .. } => "dropped",
+            ColumnRule::Computed { .. } => "computed",
+        };
+        if let Some(source) = rule.source()
+            && (source == raw.version || raw.key.iter().flatten().any(|column| column == source))
         {
-            found.add(
-                format!("{field}.columns"),
-                format!("{source} is part of key or version and cannot be dropped"),
-            );
+            let text = format!("{source} is part of key or version and cannot be {what}");
+            found.add(rules.clone(), text);
         }
+    }
+    for (name, text, engine) in [
+        ("where", &raw.filter, engines.0),
+        ("whereTarget", &raw.target_filter, engines.1),
+    ] {
+        if let Some(why) = text.as_ref().and_then(|text| unfit(text, engine)) {
+            found.add(format!("{field}.{name}"), format!("is no condition: {why}"));
+        }
+    }
+    if let (Some(text), None) = (&raw.filter, &raw.target_filter)
+        && let Some(why) = unfit(text, engines.1)
+    {
+        let text = format!("is needed, because `where` cannot stand in the target's SQL: {why}");
+        found.add(format!("{field}.whereTarget"), text);
+    }
+    if raw.filter.is_none() && raw.target_filter.is_some() {
+        let text = "needs `where`, the same condition in the source's SQL";
+        found.add(format!("{field}.whereTarget"), text);
     }
     let compare = raw.compare.clone().unwrap_or_default();
     let tolerance = compare.tolerance.unwrap_or_default();
@@ -107,8 +99,54 @@ pub(super) fn table(found: &mut Findings, at: usize, raw: &TableSpec) -> Table {
         key: raw.key.clone(),
         version: raw.version.clone(),
         filter: raw.filter.clone(),
+        target_filter: raw.target_filter.clone(),
         columns,
         ignore: compare.ignore.unwrap_or_default(),
         tolerance,
+    }
+}
+
+fn column(
+    found: &mut Findings,
+    field: &str,
+    raw: &ColumnSpec,
+    engines: (EngineName, EngineName),
+) -> Option<ColumnRule> {
+    for (name, text) in [("source", &raw.source), ("target", &raw.target)] {
+        if let Some(text) = text {
+            identifier(found, &format!("{field}.{name}"), text);
+        }
+    }
+    for (name, text, engine) in [
+        ("expression", &raw.expression, engines.0),
+        ("reverse", &raw.reverse, engines.1),
+    ] {
+        if let Some(why) = text.as_ref().and_then(|text| unfit(text, engine)) {
+            found.add(format!("{field}.{name}"), format!("is no expression: {why}"));
+        }
+    }
+    if raw.reverse.is_some() && raw.expression.is_none() {
+        let text = "is the way back of an expression; give the expression too";
+        found.add(format!("{field}.reverse"), text);
+        return None;
+    }
+    match (&raw.source, &raw.target, &raw.expression, raw.drop.unwrap_or(false)) {
+        (Some(source), None, None, true) => Some(ColumnRule::Drop { source: source.clone() }),
+        (Some(source), Some(target), None, false) => Some(ColumnRule::Rename {
+            source: source.clone(),
+            target: target.clone(),
+        }),
+        (source, Some(target), Some(expression), false) => Some(ColumnRule::Computed {
+            source: source.clone(),
+            target: target.clone(),
+            expression: expression.clone(),
+            reverse: raw.reverse.clone(),
+        }),
+        _ => {
+            let text = "says neither {source, target} (rename) nor {source, drop: true} (leave out) nor {target, expression} \
+                        (compute)";
+            found.add(field, text);
+            None
+        }
     }
 }

@@ -8,6 +8,7 @@ use super::{parse_duration, validate};
 use crate::api::database::TlsModeName;
 use crate::api::fixtures::{orders, with};
 use crate::api::migration::{CopySettings, Limits};
+use crate::api::tuning::SecondaryIndexes;
 use crate::words::{ModeKeys, Side};
 
 fn refused(path: &str, value: Value) -> String {
@@ -27,6 +28,8 @@ fn defaults_are_filled() {
         CopySettings {
             parallelism: 4,
             pods: 1,
+            create_tables: false,
+            secondary_indexes: SecondaryIndexes::Before,
             limits: Limits::default(),
         }
     );
@@ -69,8 +72,29 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         ),
         (
             "tables/0/columns",
-            json!([{"target": "a", "expression": "b"}]),
-            "columns[0].expression",
+            json!([{"target": "a", "expression": "b; DROP TABLE c"}]),
+            "columns[0].expression: is no expression: it holds `;`",
+        ),
+        (
+            "tables/0/columns",
+            json!([{"source": "b", "target": "a", "reverse": "b"}]),
+            "columns[0].reverse: is the way back of an expression",
+        ),
+        (
+            "tables/0/columns",
+            json!([{"source": "updated_at", "target": "a", "expression": "b"}]),
+            "cannot be computed",
+        ),
+        (
+            "tables/0/where",
+            json!("a = 1) OR (1 = 1"),
+            "spec.tables[0].where: is no condition",
+        ),
+        ("tables/0/whereTarget", json!("a = 1"), "needs `where`"),
+        (
+            "tables/0/where",
+            json!("a = 'it\\'s'"),
+            "spec.tables[0].whereTarget: is needed",
         ),
         ("tables/0/columns", json!([{"source": "a"}]), "says neither"),
         (
@@ -110,7 +134,6 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             "stands there twice",
         ),
         ("copy", json!({"pods": 65}), "spec.copy.pods"),
-        ("copy", json!({"createTables": true}), "spec.copy.createTables"),
         (
             "copy",
             json!({"secondaryIndexes": "After"}),

@@ -25,11 +25,13 @@ pub(super) fn copy(found: &mut Findings, raw: CopySpec) -> CopySettings {
     if !(1..=64).contains(&pods) {
         found.add("spec.copy.pods", format!("{pods} is not between 1 and 64"));
     }
-    if create_tables == Some(true) {
-        found.not_yet("spec.copy.createTables", "true", "create the target's tables yourself");
-    }
-    if secondary_indexes == Some(SecondaryIndexes::After) {
-        found.not_yet("spec.copy.secondaryIndexes", "After", "use Before");
+    let create_tables = create_tables.unwrap_or_default();
+    let secondary_indexes = secondary_indexes.unwrap_or_default();
+    if secondary_indexes == SecondaryIndexes::After && !create_tables {
+        found.add(
+            "spec.copy.secondaryIndexes",
+            "After is about tables that datamigration creates; set copy.createTables: true, or remove it",
+        );
     }
     let parallelism = parallelism.unwrap_or(4);
     if !(1..=64).contains(&parallelism) {
@@ -41,6 +43,8 @@ pub(super) fn copy(found: &mut Findings, raw: CopySpec) -> CopySettings {
     CopySettings {
         parallelism,
         pods,
+        create_tables,
+        secondary_indexes,
         limits: limits::limits(
             found,
             rate_limit.as_ref(),

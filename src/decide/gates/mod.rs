@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use std::time::Duration;
 
 use crate::api::conditions::Reason;
+use crate::api::migration::Migration;
 use crate::api::task::{Check, TaskKind};
+use crate::api::tuning::RollbackPolicy;
 use crate::observe::world::{Outcome, Task, World};
 
 pub use acknowledge::{GONE_AFTER_SECONDS, acknowledged};
@@ -92,6 +94,24 @@ pub fn preflight(task: Option<&Task>) -> Gate {
                 ),
             }
         }
+    }
+}
+
+/// What the target holds can be carried back to the source, as preflight has tried; not asked where no way back is owed.
+pub fn reversible(migration: &Migration, preflight: Option<&Task>) -> Gate {
+    if migration.rollback == RollbackPolicy::None {
+        return Gate::Pass;
+    }
+    let lost: Vec<&str> = preflight
+        .into_iter()
+        .flat_map(|task| &task.status.checks)
+        .filter(|check| check.reason == Reason::NotReversible.as_str())
+        .map(|check| check.message.as_str())
+        .collect();
+    if lost.is_empty() {
+        Gate::Pass
+    } else {
+        Gate::Stop(Reason::NotReversible, lost.join("; "))
     }
 }
 

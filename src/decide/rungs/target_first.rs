@@ -5,6 +5,7 @@
 use super::{Plan, Rung};
 use crate::api::phase::Phase;
 use crate::api::task::{TaskKind, VerifyScope};
+use crate::api::tuning::RollbackPolicy;
 use crate::decide::gates::{self, Gate};
 use crate::decide::stance::Stance;
 use crate::observe::world::Outcome;
@@ -40,6 +41,10 @@ fn lenient(rung: &Rung) -> Plan {
         return Plan::hold(work, in_step(rung));
     }
     let next = if rung.desired.at_least(Phase::TargetOnly) {
+        if rung.migration.rollback == RollbackPolicy::None {
+            // Nobody will go back: a source that cannot be kept in step is no reason to keep it.
+            return Plan::go(work, Gate::Pass, Stance::TargetOnly);
+        }
         Stance::TargetOnly
     } else {
         Stance::TargetFirstStrict

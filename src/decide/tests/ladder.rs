@@ -3,7 +3,10 @@
 use super::at;
 use super::run;
 use crate::api::phase::Phase;
-use crate::api::task::{TaskKind, TaskPhase};
+use crate::api::task::{Check, TaskKind, TaskPhase};
+use crate::api::tuning::RollbackPolicy;
+use crate::decide::decide;
+use crate::decide::decision::Action;
 use crate::decide::sim::{Sim, Step, now};
 use crate::decide::stance::Stance;
 use crate::observe::world::Seen;
@@ -157,4 +160,42 @@ fn a_resource_created_anew_goes_on_from_the_journal() {
         "ArchiveHold",
         "through every gate, from where it was"
     );
+}
+
+#[test]
+fn without_a_way_back_the_target_is_not_entered_unless_none_is_owed() {
+    let mut sim = at(Phase::SourceFirst);
+    let preflight = sim
+        .world
+        .tasks
+        .iter_mut()
+        .find(|task| task.is(TaskKind::Preflight))
+        .unwrap();
+    preflight.status.checks.push(Check {
+        name: "Way back orders".to_owned(),
+        ok: true,
+        reason: "NotReversible".to_owned(),
+        message: "orders.amount came back changed".to_owned(),
+    });
+    sim.settle();
+    assert_eq!(sim.condition("Stalled").0, "False", "SourceFirst holds");
+    sim.step(Step::Desire(Phase::TargetFirst));
+    sim.settle();
+    sim.step(Step::TimePasses);
+    sim.settle();
+    assert_eq!(sim.world.previous.phase, Some(Phase::SourceFirst));
+    assert_eq!(sim.stance(), Stance::SourceFirst);
+    for (kind, truth) in [("RollbackReady", "False"), ("Stalled", "True")] {
+        assert_eq!(sim.condition(kind), (truth.to_owned(), "NotReversible".to_owned()));
+    }
+    let strict = |action: &Action| match action {
+        Action::SetControl { control, .. } => {
+            Stance::of(control.mode, control.secondary) == Some(Stance::SourceFirstStrict)
+        }
+        _ => false,
+    };
+    assert!(!sim.decide().actions.iter().any(strict));
+    let mut migration = sim.migration();
+    migration.rollback = RollbackPolicy::None;
+    assert!(decide(&migration, &sim.world, now()).actions.iter().any(strict));
 }

@@ -75,5 +75,6 @@ fn mapped(engine: Engine, column: &ColumnSchema) -> Result<MappedColumn, WorkErr
         carry,
         native: column.native.clone(),
         nullable: column.nullable,
+        computed: None,
     })
 }

@@ -42,6 +42,11 @@ impl Findings {
         });
     }
 
+    /// How much is in the way so far.
+    pub fn failures(&self) -> usize {
+        self.0.iter().filter(|finding| !finding.ok).count()
+    }
+
     pub fn all_ok(&self) -> bool {
         self.0.iter().all(|finding| finding.ok)
     }

@@ -70,10 +70,10 @@ async fn pass(mut work: Work, repair: bool, differences: Option<&mut dyn Differe
         id,
         began,
     };
-    for sweep in pass.rungs.manner.sweeps() {
-        pass.sweep(*sweep).await?;
+    match pass.whole().await {
+        Err(error) => Err(pass.work.blame(error).await),
+        done => done,
     }
-    pass.end().await
 }
 
 /// Tells this pass from every other: a worker that starts again for the same task goes on with it.
@@ -100,6 +100,14 @@ struct Pass<'d> {
 }
 
 impl<'d> Pass<'d> {
+    async fn whole(&self) -> Result<(), WorkError> {
+        for sweep in self.rungs.manner.sweeps() {
+            self.sweep(*sweep).await?;
+        }
+        self.work.same_shape().await?;
+        self.end().await
+    }
+
     fn tally(&self) -> MutexGuard<'_, Tally<'d>> {
         // A panic elsewhere leaves counts behind that are true as far as they go.
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
@@ -134,6 +142,7 @@ impl<'d> Pass<'d> {
             let most = self.throttle.most_rows();
             let chunk = ledger.lock().await.next(&self.work, &self.rungs, most).await?;
             let Some(chunk) = chunk else { return Ok(()) };
+            self.work.same_shape_lately().await?;
             let began = Instant::now();
             let (rows, bytes) = self.chunk(sweep, &chunk).await?;
             ledger.lock().await.size.took(began.elapsed(), bytes / rows.max(1));

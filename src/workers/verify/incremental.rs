@@ -52,7 +52,9 @@ pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
     verify.through = verify.start().await?;
     loop {
         let began = Instant::now();
-        verify.pass().await?;
+        if let Err(error) = verify.pass().await {
+            return Err(verify.work.blame(error).await);
+        }
         verify.tell().await;
         verify.rest(began).await?;
     }
@@ -140,6 +142,7 @@ impl Incremental {
     async fn pass(&mut self) -> Result<(), WorkError> {
         let began = crate::workers::context::now();
         let mut pass = Pass::default();
+        self.work.same_shape().await?;
         let (now, open) = self.look_at_clock().await?;
         let until = clock::minus(&now, self.work.ctx.migration.verify.lag)?;
         let from = clock::minus(&self.through, self.overlap.max(Duration::from_secs(1)))?;
