@@ -46,9 +46,10 @@ lint: check-crds deny ## formatting, clippy, generated files, licences, shell sc
 fmt: ## formats the code
 	cargo fmt --all
 
-crds: build ## writes crds/ and docs/reference.md anew from the types
+crds: build ## writes crds/, docs/reference.md and docs/types.md anew from the types
 	$(BINARIES)/datamigration crd --output crds
 	$(BINARIES)/datamigration reference > docs/reference.md
+	$(BINARIES)/datamigration types > docs/types.md
 
 check-crds: build
 	fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; $(BINARIES)/datamigration crd --output "$$fresh"; \

@@ -31,6 +31,8 @@ pub mod rows;
 pub mod status;
 /// The databases: sessions, schemas, row operations, fences.
 pub mod store;
+#[cfg(feature = "operator")]
+pub mod types_page;
 pub mod words;
 #[cfg(feature = "operator")]
 pub mod workers;

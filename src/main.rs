@@ -65,6 +65,8 @@ enum Command {
     Verify(local::VerifyArguments),
     /// Prints docs/reference.md: every field and condition.
     Reference,
+    /// Prints docs/types.md: what every column type becomes in another database.
+    Types,
     /// Prints the CustomResourceDefinitions as YAML.
     Crd {
         /// Write one file per definition into this directory instead.
@@ -103,6 +105,10 @@ fn main() -> ExitCode {
         Command::Verify(arguments) => from_shell(local::compare(&arguments)),
         Command::Reference => {
             print!("{}", datamigration::reference::markdown());
+            ExitCode::SUCCESS
+        }
+        Command::Types => {
+            print!("{}", datamigration::types_page::markdown());
             ExitCode::SUCCESS
         }
         Command::Crd { output } => crd(output.as_deref()),

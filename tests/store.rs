@@ -11,6 +11,10 @@ mod helpers;
 mod keys;
 #[path = "store/transactions.rs"]
 mod transactions;
+#[path = "store/type_values.rs"]
+mod type_values;
+#[path = "store/types.rs"]
+mod types;
 #[path = "store/values.rs"]
 mod values;
 #[path = "store/writes.rs"]

@@ -1,8 +1,8 @@
 //! One spelling per value: what an engine rendered becomes the canonical `Value` of the type the pair carries.
 //! What has no canonical spelling is refused with a sentence; nothing is rounded, cut or nulled.
 
-use super::json;
 use super::{LogicalType, Value};
+use super::{json, network};
 
 /// `raw` (as an engine rendered it) in the one spelling of `carry`.
 pub fn canonical(carry: &LogicalType, raw: Value) -> Result<Value, String> {
@@ -14,18 +14,30 @@ pub fn canonical(carry: &LogicalType, raw: Value) -> Result<Value, String> {
         (LogicalType::Bool, other) => Err(format!("{} is no boolean: expected 0 or 1", show(&other))),
         (LogicalType::Int { .. }, v @ (Value::Int(_) | Value::UInt(_)))
         | (LogicalType::Float32 | LogicalType::Float64, v @ Value::Float(_))
-        | (LogicalType::Bytes, v @ Value::Bytes(_))
-        | (LogicalType::Text { .. } | LogicalType::Enum | LogicalType::Date, v @ Value::Text(_)) => Ok(v),
+        | (LogicalType::Bytes { .. } | LogicalType::Native { .. }, v @ Value::Bytes(_))
+        | (
+            LogicalType::Text { .. }
+            | LogicalType::Enum { .. }
+            | LogicalType::Set { .. }
+            | LogicalType::Native { .. }
+            | LogicalType::Date,
+            v @ Value::Text(_),
+        ) => Ok(v),
+        (LogicalType::Year, v @ Value::Int(_)) => Ok(v),
         (LogicalType::Int { .. }, Value::Text(s)) => integer(&s),
         (LogicalType::Decimal { .. }, Value::Int(n)) => Ok(Value::Text(n.to_string())),
         (LogicalType::Decimal { .. }, Value::UInt(n)) => Ok(Value::Text(n.to_string())),
         (LogicalType::Decimal { .. }, Value::Text(s)) => decimal(&s).map(Value::Text),
-        (LogicalType::Time, Value::Text(s)) => Ok(Value::Text(six_digits(&s))),
+        (LogicalType::Time { .. }, Value::Text(s)) => Ok(Value::Text(six_digits(&s))),
         (LogicalType::Timestamp { .. }, Value::Text(s)) => Ok(Value::Text(timestamp(&s))),
         (LogicalType::Json, Value::Text(s)) => json::canonical(&s).map(Value::Text),
         (LogicalType::Uuid, Value::Text(s)) => uuid::Uuid::parse_str(s.trim())
             .map(|u| Value::Text(u.to_string()))
             .map_err(|_| format!("`{s}` is no UUID")),
+        (LogicalType::Uuid, Value::Bytes(b)) => uuid::Uuid::from_slice(&b)
+            .map(|u| Value::Text(u.to_string()))
+            .map_err(|_| format!("{} bytes are no UUID, which has 16", b.len())),
+        (LogicalType::Network(kind), Value::Text(s)) => network::canonical(*kind, &s).map(Value::Text),
         (carry, other) => Err(format!("{} cannot stand for a {carry}", show(&other))),
     }
 }
@@ -42,6 +54,9 @@ pub fn fits(column: &LogicalType, value: &Value) -> Result<(), String> {
                 ));
             }
         }
+        (LogicalType::Year, Value::Int(n)) if *n != 0 && !(1901..=2155).contains(n) => {
+            return Err(format!("{n} is neither 0 nor a year from 1901 to 2155"));
+        }
         (LogicalType::Int { .. }, Value::Text(s)) if s.contains('.') => {
             return Err(format!("{s} is not an integer"));
         }
@@ -57,8 +72,15 @@ pub fn fits(column: &LogicalType, value: &Value) -> Result<(), String> {
                 return Err(format!("{n} is outside {low} to {high}"));
             }
         }
-        (LogicalType::Timestamp { digits, .. }, Value::Text(s)) => {
-            let used = s.split_once('.').map_or(0, |(_, f)| f.trim_end_matches('0').len());
+        (LogicalType::Timestamp { digits, .. } | LogicalType::Time { digits }, Value::Text(s)) => {
+            let used = s.split_once('.').map_or(0, |(_, f)| {
+                f.bytes()
+                    .take_while(u8::is_ascii_digit)
+                    .zip(1..)
+                    .filter(|(b, _)| *b != b'0')
+                    .last()
+                    .map_or(0, |(_, place)| place)
+            });
             if used > usize::from(*digits) {
                 return Err(format!("{s} has {used} fractional digits, the column keeps {digits}"));
             }
@@ -70,13 +92,64 @@ pub fn fits(column: &LogicalType, value: &Value) -> Result<(), String> {
                 return Err(format!("{x} is not exact as a 32-bit float"));
             }
         }
-        (LogicalType::Text { max: Some(max) }, Value::Text(s)) if s.len() as u64 > *max => {
-            let characters = s.chars().count() as u64;
-            if characters > *max {
-                return Err(format!("the text has {characters} characters, the column keeps {max}"));
+        (LogicalType::Text { max, bytes, padded }, Value::Text(s)) => return text(s, *max, *bytes, *padded),
+        (LogicalType::Bytes { max: Some(max), padded }, Value::Bytes(b)) => {
+            let length = b.len() as u64;
+            if length > *max {
+                return Err(format!("the value has {length} bytes, the column keeps {max}"));
+            }
+            if *padded && length < *max {
+                return Err(format!(
+                    "the value has {length} bytes, the column would add zeros up to {max}"
+                ));
             }
         }
+        // Databases that have such types take other spellings for one of the values, or a number for its place.
+        (LogicalType::Enum { values }, Value::Text(s)) if !values.contains(s) => {
+            return Err(format!(
+                "{} is not among the column's values; `ALTER` the column if it should be",
+                show(value)
+            ));
+        }
+        (LogicalType::Set { values }, Value::Text(s)) => return set(values, s),
         _ => {}
+    }
+    Ok(())
+}
+
+fn text(s: &str, max: Option<u64>, bytes: Option<u64>, padded: bool) -> Result<(), String> {
+    let length = s.len() as u64;
+    // A character has at least one byte: most texts need no counting.
+    if let Some(max) = max.filter(|max| length > *max) {
+        let characters = s.chars().count() as u64;
+        if characters > max {
+            return Err(format!("the text has {characters} characters, the column keeps {max}"));
+        }
+    }
+    if let Some(most) = bytes.filter(|most| length > *most) {
+        return Err(format!("the text has {length} bytes, the column keeps {most}"));
+    }
+    if padded && s.ends_with(' ') {
+        return Err("the text ends with a space, which the column would not keep".to_owned());
+    }
+    Ok(())
+}
+
+fn set(values: &[String], s: &str) -> Result<(), String> {
+    if s.is_empty() {
+        return Ok(());
+    }
+    let mut next = 0;
+    for member in s.split(',') {
+        match values.iter().skip(next).position(|v| v == member) {
+            Some(place) => next += place + 1,
+            None if values.iter().any(|v| v == member) => {
+                return Err(format!(
+                    "`{member}` stands twice or at another place than in the column's list"
+                ));
+            }
+            None => return Err(format!("`{member}` is not among the column's values")),
+        }
     }
     Ok(())
 }
@@ -131,13 +204,15 @@ pub fn decimal(s: &str) -> Result<String, String> {
     Ok(out)
 }
 
-/// `YYYY-MM-DD HH:MM:SS.ffffff`, from any rendering in UTC of a timestamp. Infinities and years BC stay as rendered.
+/// `YYYY-MM-DD HH:MM:SS.ffffff`, from any rendering in UTC of a timestamp, with ` BC` where it is. Infinities stay as
+/// rendered.
 pub fn timestamp(s: &str) -> String {
+    let (s, era) = s.strip_suffix(" BC").map_or((s, ""), |s| (s, " BC"));
     let s = s.strip_suffix("+00").or_else(|| s.strip_suffix('Z')).unwrap_or(s);
-    if !s.contains(':') || s.ends_with("BC") {
-        return s.to_owned();
+    if !s.contains(':') {
+        return format!("{s}{era}");
     }
-    six_digits(&s.replacen('T', " ", 1))
+    format!("{}{era}", six_digits(&s.replacen('T', " ", 1)))
 }
 
 fn six_digits(s: &str) -> String {
@@ -200,8 +275,8 @@ mod tests {
         assert!(fits(&money, &"1.255".into()).is_err());
         assert!(fits(&LogicalType::Float32, &Value::Float(0.1)).is_err());
         assert!(fits(&LogicalType::Float32, &Value::Float(f64::from(0.1f32))).is_ok());
-        assert!(fits(&LogicalType::Text { max: Some(2) }, &"éé".into()).is_ok());
-        assert!(fits(&LogicalType::Text { max: Some(2) }, &"ééé".into()).is_err());
+        assert!(fits(&LogicalType::text(Some(2)), &"éé".into()).is_ok());
+        assert!(fits(&LogicalType::text(Some(2)), &"ééé".into()).is_err());
         assert!(
             fits(
                 &LogicalType::Int {
@@ -212,6 +287,82 @@ mod tests {
             )
             .is_err()
         );
+    }
+
+    #[test]
+    fn what_a_database_would_change_in_silence_is_refused() {
+        let list = |v: &[&str]| v.iter().map(|&s| s.to_owned()).collect::<Vec<_>>();
+        let kind = LogicalType::Enum {
+            values: list(&["a", "b"]),
+        };
+        let set = LogicalType::Set {
+            values: list(&["x", "y", "z"]),
+        };
+        let char5 = LogicalType::Text {
+            max: Some(5),
+            bytes: None,
+            padded: true,
+        };
+        let tiny = LogicalType::Text {
+            max: None,
+            bytes: Some(4),
+            padded: false,
+        };
+        let binary = LogicalType::Bytes {
+            max: Some(2),
+            padded: true,
+        };
+        let time = LogicalType::Time { digits: 3 };
+        let bytes = |n| Value::Bytes(vec![0; n]);
+        for (column, value) in [
+            (&kind, "b".into()),
+            (&set, "".into()),
+            (&set, "x,z".into()),
+            (&char5, " a".into()),
+            (&tiny, "aaaa".into()),
+            (&binary, bytes(2)),
+            (&time, "-838:59:59.120000".into()),
+            (&LogicalType::Year, Value::Int(0)),
+        ] {
+            assert_eq!(fits(column, &value), Ok(()), "{column}: {value:?}");
+        }
+        for (column, value) in [
+            (&kind, "A".into()),
+            (&kind, "2".into()),
+            (&kind, "".into()),
+            (&kind, "b ".into()),
+            (&set, "z,x".into()),
+            (&set, "x,x".into()),
+            (&set, "w".into()),
+            (&set, "3".into()),
+            (&char5, "a ".into()),
+            (&tiny, "éé\u{e9}".into()),
+            (&binary, bytes(1)),
+            (&binary, bytes(3)),
+            (&LogicalType::bytes(Some(1)), bytes(2)),
+            (&time, "12:00:00.123400".into()),
+            (&LogicalType::Year, Value::Int(70)),
+            (&LogicalType::Year, Value::Int(2156)),
+        ] {
+            assert!(fits(column, &value).is_err(), "{column}: {value:?}");
+        }
+    }
+
+    #[test]
+    fn years_before_christ_have_one_spelling_too() {
+        assert_eq!(timestamp("0044-03-15 00:00:00+00 BC"), "0044-03-15 00:00:00.000000 BC");
+        assert_eq!(timestamp("0044-03-15 00:00:00.5 BC"), "0044-03-15 00:00:00.500000 BC");
+        assert_eq!(timestamp("-infinity"), "-infinity");
+    }
+
+    #[test]
+    fn a_uuid_may_be_sixteen_bytes() {
+        let bytes = Value::Bytes((0..16).collect());
+        assert_eq!(
+            canonical(&LogicalType::Uuid, bytes),
+            Ok("00010203-0405-0607-0809-0a0b0c0d0e0f".into())
+        );
+        assert!(canonical(&LogicalType::Uuid, Value::Bytes(vec![0; 15])).is_err());
     }
 
     #[test]

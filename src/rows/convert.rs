@@ -1,7 +1,7 @@
 //! What a pair of columns can carry: exactly, with something to declare, or not at all. One table, both directions:
 //! the same pair carries source to target on the way up and target to source on the way back.
 
-use super::LogicalType as T;
+use super::{LogicalType as T, Network};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -37,8 +37,15 @@ pub fn judge(source: &T, target: &T) -> Carriage {
         (T::Other(native), _) | (_, T::Other(native)) => {
             refused(format!("values of type `{native}` cannot be carried exactly"))
         }
+        (T::Native { .. }, T::Native { .. }) if source == target => exact(source),
+        (T::Native { name, .. }, _) | (_, T::Native { name, .. }) => refused(format!(
+            "values of type `{name}` are carried exactly only between columns of that very type"
+        )),
+        (T::Year, T::Year) => exact(&T::Year),
+        // The column would take a small number for a year of this century or the last.
+        (_, T::Year) => refused(format!("a {source} can hold numbers that are no year")),
         (T::Bool, T::Bool) => exact(&T::Bool),
-        (T::Bool | T::Int { .. }, T::Bool | T::Int { .. }) => ints(source, target),
+        (T::Bool | T::Int { .. } | T::Year, T::Bool | T::Int { .. }) => ints(source, target),
         (T::Int { .. } | T::Bool, T::Decimal { precision, scale }) => {
             let (low, high) = source.int_range().unwrap_or_default();
             let digits = low.unsigned_abs().max(high.unsigned_abs()).to_string().len() as u16;
@@ -86,34 +93,33 @@ pub fn judge(source: &T, target: &T) -> Carriage {
             "the target keeps more of a float than the source: what is written there may not be carried back"
                 .to_owned(),
         ),
-        (T::Text { max: from }, T::Text { max: to }) => match (from, to) {
-            (Some(from), Some(to)) if to < from => {
-                refused(format!("a text of {from} characters does not fit into {to}"))
-            }
-            (None, Some(to)) => declared(source, format!("texts of more than {to} characters are refused")),
-            _ => exact(source),
-        },
-        (T::Bytes, T::Bytes) => exact(&T::Bytes),
+        (T::Text { .. }, T::Text { .. }) => texts(source, target),
+        (T::Bytes { .. }, T::Bytes { .. }) => binaries(source, target),
         (T::Date, T::Date) => exact(&T::Date),
-        (T::Time, T::Time) => exact(&T::Time),
+        (T::Time { digits: from }, T::Time { digits: to }) => {
+            let carry = T::Time { digits: *from.min(to) };
+            if to < from {
+                refused(finer(*from, *to))
+            } else if to > from {
+                declared(&carry, coarser(*from, *to))
+            } else {
+                exact(&carry)
+            }
+        }
         (T::Timestamp { utc: a, digits: from }, T::Timestamp { utc: b, digits: to }) => {
             let carry = T::Timestamp {
                 utc: *a && *b,
                 digits: *from.min(to),
             };
             if to < from {
-                return refused(format!(
-                    "the source keeps {from} fractional digits of a second, the target {to}: values would be rounded"
-                ));
+                return refused(finer(*from, *to));
             }
             let mut notes = Vec::new();
             if a != b {
                 notes.push("one side has no time zone: its values are taken as UTC".to_owned());
             }
             if to > from {
-                notes.push(format!(
-                    "the target keeps {to} fractional digits, the source {from}: finer values cannot be carried back"
-                ));
+                notes.push(coarser(*from, *to));
             }
             if notes.is_empty() {
                 exact(&carry)
@@ -127,14 +133,50 @@ pub fn judge(source: &T, target: &T) -> Carriage {
             "JSON is kept as text on one side and carried in one spelling".to_owned(),
         ),
         (T::Uuid, T::Uuid) => exact(&T::Uuid),
+        (T::Uuid, T::Text { max, .. }) if max.is_some_and(|max| max < 36) => {
+            refused("a UUID has 36 characters".to_owned())
+        }
         (T::Uuid, T::Text { .. }) | (T::Text { .. }, T::Uuid) => declared(
             &T::Uuid,
             "UUIDs are kept as text on one side and carried in lower case with hyphens".to_owned(),
         ),
-        (T::Enum, T::Enum | T::Text { .. }) | (T::Text { .. }, T::Enum) => declared(
-            &T::Text { max: None },
-            "values that are missing in the other side's list are refused row by row".to_owned(),
+        (T::Uuid, T::Bytes { max, .. }) | (T::Bytes { max, .. }, T::Uuid) if max.is_none_or(|max| max == 16) => {
+            declared(
+                &T::Uuid,
+                "UUIDs are kept as their 16 bytes, first byte first, on one side; other bytes are refused row by row"
+                    .to_owned(),
+            )
+        }
+        (T::Enum { values: from }, T::Enum { values: to }) => lists(from, to),
+        (T::Set { values: from }, T::Set { values: to }) if from == to => exact(&T::text(None)),
+        (T::Set { .. }, T::Set { .. }) => declared(
+            &T::text(None),
+            "sets whose members stand otherwise in the other side's list, or not at all, are refused row by row"
+                .to_owned(),
         ),
+        (T::Enum { .. } | T::Set { .. }, T::Text { .. }) | (T::Text { .. }, T::Enum { .. } | T::Set { .. }) => {
+            declared(
+                &T::text(None),
+                "texts that are not in the list of the column, in its very spelling, are refused row by row".to_owned(),
+            )
+        }
+        (T::Network(a), T::Network(b)) if a == b => exact(source),
+        (T::Network(Network::Ip4 | Network::Ip6), T::Network(Network::Inet))
+        | (T::Network(Network::Inet), T::Network(Network::Ip4 | Network::Ip6)) => declared(
+            &T::Network(Network::Inet),
+            "addresses of the other family, or with a prefix length, are refused row by row".to_owned(),
+        ),
+        (T::Network(kind), T::Text { max, .. }) | (T::Text { max, .. }, T::Network(kind)) => {
+            let longest = if *kind == Network::Mac { 17 } else { 43 };
+            if max.is_some_and(|max| max < longest) {
+                return refused(format!("such an address has up to {longest} characters"));
+            }
+            declared(
+                &T::Network(*kind),
+                "addresses are kept as text on one side and carried in one spelling; other texts are refused row by row"
+                    .to_owned(),
+            )
+        }
         _ => refused(format!("a {source} has no exact counterpart in a {target}")),
     }
 }
@@ -164,6 +206,123 @@ fn ints(source: &T, target: &T) -> Carriage {
     Carriage { carry, verdict }
 }
 
+fn finer(from: u8, to: u8) -> String {
+    format!("the source keeps {from} fractional digits of a second, the target {to}: values would be rounded")
+}
+
+fn coarser(from: u8, to: u8) -> String {
+    format!("the target keeps {to} fractional digits, the source {from}: finer values cannot be carried back")
+}
+
+/// Carried as they are; what differs is how much each side keeps.
+fn texts(source: &T, target: &T) -> Carriage {
+    let carry = T::text(None);
+    let (
+        T::Text {
+            max: from,
+            bytes,
+            padded,
+        },
+        T::Text {
+            max: to,
+            bytes: to_bytes,
+            padded: to_padded,
+        },
+    ) = (source, target)
+    else {
+        return Carriage {
+            carry,
+            verdict: Verdict::Exact,
+        };
+    };
+    let mut notes = Vec::new();
+    if let (Some(from), Some(to)) = (from, to)
+        && to < from
+    {
+        return Carriage {
+            carry,
+            verdict: Verdict::Refused(format!("a text of {from} characters does not fit into {to}")),
+        };
+    }
+    if let (None, Some(to)) = (from, to)
+        && bytes.is_none_or(|bytes| bytes > *to)
+    {
+        notes.push(format!("texts of more than {to} characters are refused row by row"));
+    }
+    // A character has at most four bytes.
+    if let Some(to) = to_bytes
+        && (*bytes).or(from.map(|from| from * 4)).is_none_or(|bytes| bytes > *to)
+    {
+        notes.push(format!("texts of more than {to} bytes are refused row by row"));
+    }
+    if padded != to_padded {
+        notes.push("one side does not keep spaces at the end: texts that end with one are refused there".to_owned());
+    }
+    Carriage {
+        carry,
+        verdict: if notes.is_empty() {
+            Verdict::Exact
+        } else {
+            Verdict::Declared(notes.join("; "))
+        },
+    }
+}
+
+fn binaries(source: &T, target: &T) -> Carriage {
+    let carry = T::bytes(None);
+    let (
+        T::Bytes { max: from, padded },
+        T::Bytes {
+            max: to,
+            padded: to_padded,
+        },
+    ) = (source, target)
+    else {
+        return Carriage {
+            carry,
+            verdict: Verdict::Exact,
+        };
+    };
+    let verdict = match (from, to) {
+        (Some(from), Some(to)) if to < from => {
+            Verdict::Refused(format!("a value of {from} bytes does not fit into {to}"))
+        }
+        _ if (*padded || *to_padded) && (padded, from) != (to_padded, to) => Verdict::Declared(format!(
+            "one side has values of exactly {} bytes: others are refused there row by row",
+            if *padded { from } else { to }.unwrap_or_default()
+        )),
+        (None, Some(to)) => Verdict::Declared(format!("values of more than {to} bytes are refused row by row")),
+        _ => Verdict::Exact,
+    };
+    Carriage { carry, verdict }
+}
+
+fn lists(from: &[String], to: &[String]) -> Carriage {
+    let missing = |a: &[String], b: &[String]| {
+        a.iter()
+            .filter(|v| !b.contains(v))
+            .map(|v| format!("`{v}`"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let (there, back) = (missing(from, to), missing(to, from));
+    let mut notes = Vec::new();
+    if !there.is_empty() {
+        notes.push(format!("the target lacks {there}: such rows are refused"));
+    }
+    if !back.is_empty() {
+        notes.push(format!("the source lacks {back}: such rows cannot be carried back"));
+    }
+    Carriage {
+        carry: T::text(None),
+        verdict: if notes.is_empty() {
+            Verdict::Exact
+        } else {
+            Verdict::Declared(notes.join("; "))
+        },
+    }
+}
+
 fn decimals(source: &T, target: &T) -> Carriage {
     let carry = T::Decimal { precision: 0, scale: 0 };
     let (T::Decimal { precision: p, scale: s }, T::Decimal { precision: q, scale: t }) = (source, target) else {
@@ -191,6 +350,7 @@ fn decimals(source: &T, target: &T) -> Carriage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::NativeForm;
 
     fn int(bits: u8, unsigned: bool) -> T {
         T::Int { bits, unsigned }
@@ -198,6 +358,61 @@ mod tests {
 
     fn stamp(utc: bool, digits: u8) -> T {
         T::Timestamp { utc, digits }
+    }
+
+    fn native(name: &str) -> T {
+        T::Native {
+            name: name.to_owned(),
+            form: NativeForm::PostgresText,
+        }
+    }
+
+    fn kind(values: &[&str]) -> T {
+        T::Enum {
+            values: values.iter().map(|&v| v.to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_refused_row_by_row_is_declared() {
+        let padded = T::Text {
+            max: Some(10),
+            bytes: None,
+            padded: true,
+        };
+        let blob = T::bytes(Some(65_535));
+        let binary = T::Bytes {
+            max: Some(16),
+            padded: true,
+        };
+        let text = T::Text {
+            max: None,
+            bytes: Some(65_535),
+            padded: false,
+        };
+        for (a, b) in [
+            (T::text(Some(10)), padded.clone()),
+            (padded, T::text(Some(10))),
+            (T::text(None), text.clone()),
+            (text.clone(), T::text(Some(100))),
+            (T::text(Some(20_000)), text.clone()),
+            (T::bytes(None), blob),
+            (T::bytes(Some(16)), binary.clone()),
+            (binary.clone(), T::bytes(None)),
+            (T::Uuid, binary),
+            (T::Uuid, T::text(Some(36))),
+            (kind(&["a"]), kind(&["a", "b"])),
+            (kind(&["a", "b"]), kind(&["b"])),
+            (kind(&["a"]), T::text(Some(1))),
+            (T::Network(Network::Ip6), T::Network(Network::Inet)),
+            (T::Network(Network::Inet), T::text(Some(43))),
+            (T::Year, int(16, false)),
+        ] {
+            assert!(matches!(judge(&a, &b).verdict, Verdict::Declared(_)), "{a} into {b}");
+        }
+        assert_eq!(judge(&text, &T::text(None)).verdict, Verdict::Exact);
+        assert_eq!(judge(&T::text(Some(100)), &text).verdict, Verdict::Exact);
+        assert_eq!(judge(&kind(&["a", "b"]), &kind(&["b", "a"])).verdict, Verdict::Exact);
     }
 
     #[test]
@@ -211,10 +426,13 @@ mod tests {
                 precision: 65,
                 scale: 30,
             },
-            T::Text { max: Some(255) },
-            T::Bytes,
+            T::text(Some(255)),
+            T::bytes(None),
             T::Date,
-            T::Time,
+            T::Year,
+            T::Time { digits: 6 },
+            T::Network(Network::Inet),
+            native("interval"),
             stamp(true, 6),
             T::Json,
             T::Uuid,
@@ -248,8 +466,16 @@ mod tests {
             ),
             (T::Float64, T::Float32),
             (T::Decimal { precision: 5, scale: 2 }, T::Float64),
-            (T::Text { max: Some(20) }, T::Text { max: Some(10) }),
-            (T::Text { max: None }, int(32, false)),
+            (T::text(Some(20)), T::text(Some(10))),
+            (T::text(None), int(32, false)),
+            (int(8, true), T::Year),
+            (T::bytes(Some(20)), T::bytes(Some(10))),
+            (T::Time { digits: 6 }, T::Time { digits: 0 }),
+            (T::Uuid, T::text(Some(32))),
+            (T::Uuid, T::bytes(Some(15))),
+            (native("interval"), native("interval(3)")),
+            (native("integer[]"), T::Json),
+            (T::Network(Network::Cidr), T::Network(Network::Inet)),
             (stamp(true, 6), stamp(true, 3)),
             (T::Other("geometry".into()), T::Other("geometry".into())),
         ] {

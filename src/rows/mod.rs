@@ -7,12 +7,13 @@ pub mod convert;
 pub mod digest;
 mod json;
 mod logical;
+mod network;
 mod sketch;
 mod value;
 
 pub use compare::Comparison;
 pub use convert::{Carriage, Verdict, judge};
 pub use digest::{ChunkDigest, RowDigest};
-pub use logical::LogicalType;
+pub use logical::{LogicalType, NativeForm, Network};
 pub use sketch::Sketch;
 pub use value::{Key, KeyError, Row, Value};

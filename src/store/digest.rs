@@ -94,9 +94,19 @@ fn mysql_part(column: &MappedColumn) -> Option<String> {
     use LogicalType as T;
     let name = column.name.quoted(Engine::MySql);
     match &column.logical {
-        T::Text { .. } | T::Enum | T::Bytes => Some(format!("LENGTH({name}), {name}")),
+        T::Text { .. } | T::Enum { .. } | T::Set { .. } | T::Bytes { .. } => Some(format!("LENGTH({name}), {name}")),
+        // Carried as it is written.
+        T::Json if verbatim(column) => Some(format!("LENGTH({name}), {name}")),
         T::Int { .. } if column.native.to_ascii_lowercase().starts_with("bit") => Some(rendered(Engine::MySql, column)),
-        T::Int { .. } | T::Bool | T::Decimal { .. } | T::Date | T::Time | T::Timestamp { .. } | T::Uuid => Some(name),
+        T::Int { .. }
+        | T::Bool
+        | T::Year
+        | T::Decimal { .. }
+        | T::Date
+        | T::Time { .. }
+        | T::Timestamp { .. }
+        | T::Uuid
+        | T::Network(_) => Some(name),
         _ => None,
     }
 }
@@ -106,14 +116,26 @@ fn postgres_part(column: &MappedColumn) -> Option<String> {
     use LogicalType as T;
     let name = column.name.quoted(Engine::Postgres);
     match &column.logical {
-        T::Text { .. } | T::Enum => Some(format!("{name}::text COLLATE \"C\"")),
+        T::Text { .. } | T::Enum { .. } | T::Native { .. } => Some(format!("{name}::text COLLATE \"C\"")),
+        // Carried as it is written: 1.50 is not 1.5 then, which it is to the record hash.
+        T::Json | T::Decimal { precision: 0, .. } if verbatim(column) => Some(format!("{name}::text COLLATE \"C\"")),
         T::Float32 => Some(format!("float4send({name})")),
         T::Float64 => Some(format!("float8send({name})")),
-        T::Int { .. } | T::Bool | T::Bytes | T::Decimal { .. } | T::Date | T::Time | T::Timestamp { .. } | T::Uuid => {
-            Some(name)
-        }
+        T::Int { .. }
+        | T::Bool
+        | T::Bytes { .. }
+        | T::Decimal { .. }
+        | T::Date
+        | T::Time { .. }
+        | T::Timestamp { .. }
+        | T::Uuid
+        | T::Network(_) => Some(name),
         _ => None,
     }
+}
+
+fn verbatim(column: &MappedColumn) -> bool {
+    matches!(column.carry, LogicalType::Text { .. })
 }
 
 /// Two 32-bit numbers (MariaDB) or one of 64 bits (PostgreSQL) per row.
@@ -174,7 +196,7 @@ fn row_digests(side: &TableSide, comparison: &Comparison, (after, upto): &Range)
     let wide: Vec<String> = side
         .columns
         .iter()
-        .filter(|column| matches!(column.logical, LogicalType::Text { .. } | LogicalType::Bytes))
+        .filter(|column| matches!(column.logical, LogicalType::Text { .. } | LogicalType::Bytes { .. }))
         .map(|column| match side.engine {
             Engine::MySql => format!("IFNULL(LENGTH({}), 0)", column.name.quoted(side.engine)),
             Engine::Postgres => format!("COALESCE(octet_length({}), 0)", column.name.quoted(side.engine)),

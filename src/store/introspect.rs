@@ -4,7 +4,12 @@ use super::{Engine, Result, TableSchema, Tx};
 
 mod cells;
 mod mysql;
+mod mysql_types;
 mod postgres;
+mod postgres_types;
+mod samples;
+
+pub use samples::samples;
 
 impl Tx {
     /// The table's shape; `None` when there is no such table in the current database or schema (views are none).

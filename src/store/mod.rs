@@ -1,6 +1,7 @@
 //! The databases: connections whose sessions are alike on both engines, schemas, and the row operations of workers and
 //! of the dual-write library. The one place that builds SQL; identifiers pass through [`Ident`], values are bound.
 
+mod carriage;
 mod classify;
 mod config;
 mod database;
@@ -21,12 +22,14 @@ mod sketches;
 mod sql;
 mod tx;
 
+pub use carriage::verdict;
 pub use config::{ConnectConfig, Engine, SecretUrl, TlsMode, TxOptions};
 pub use database::Database;
 pub use digest::{Range, RangeDigest};
 pub use error::{CommitError, StoreError};
 pub use fence::{Fence, FenceState};
 pub use ident::Ident;
+pub use introspect::samples;
 pub use probe::MissingPrivilege;
 pub use schema::{ColumnSchema, ForeignKey, KeyRequest, TableSchema, Trigger, UniqueKey};
 pub use side::{ColumnMapping, MappedColumn, PairProblem, TableMapping, TablePair, TableSide};

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use super::carriage::{carriage, held};
 use super::side::{ColumnMapping, MappedColumn, PairProblem, TableMapping, TablePair, TableSide};
 use super::{ColumnSchema, Engine, Ident, KeyRequest, TableSchema};
-use crate::rows::{Comparison, LogicalType, Verdict, compare, judge};
+use crate::rows::{Comparison, LogicalType, Verdict, compare};
 use crate::words::Side;
 
 pub(super) struct Builder<'m> {
@@ -37,18 +38,12 @@ impl Builder<'_> {
         let mut source_columns = Vec::new();
         let mut target_columns = Vec::new();
         for (s, t) in &pairs {
-            let mut carriage = judge(&s.logical, &t.logical);
-            // Between two MySQL tables a tinyint(1) is the small integer that it is, 0 to 127 and not only 0 and 1.
-            if s.logical == LogicalType::Bool
-                && t.logical == LogicalType::Bool
-                && self.source.engine == Engine::MySql
-                && self.target.engine == Engine::MySql
-            {
-                carriage.carry = LogicalType::Int {
-                    bits: 64,
-                    unsigned: false,
-                };
-            }
+            let in_key = if self.mapping.key.is_empty() {
+                self.source.primary_key.contains(&s.name)
+            } else {
+                self.mapping.key.contains(&s.name)
+            };
+            let carriage = carriage((s, self.source.engine), (t, self.target.engine), in_key);
             match &carriage.verdict {
                 Verdict::Exact => {}
                 Verdict::Declared(note) => self.notes.push(format!("{from}.{} ({}) and {to}.{} ({}): {note}", s.name, s.native, t.name, t.native)),
@@ -346,23 +341,15 @@ impl Builder<'_> {
     }
 }
 
-/// MySQL's tinyint(1) is a boolean only by habit: where it is not carried as one, it holds small integers.
-fn held(column: &ColumnSchema, as_bool: bool, engine: Engine) -> LogicalType {
-    if engine == Engine::MySql && column.logical == LogicalType::Bool && !as_bool {
-        return LogicalType::Int {
-            bits: 8,
-            unsigned: false,
-        };
-    }
-    column.logical.clone()
-}
-
 /// A key must be comparable and ordered in one way: in the index and by `<`.
 fn unfit_key(engine: Engine, column: &ColumnSchema) -> Option<&'static str> {
     match (&column.logical, engine) {
         (LogicalType::Float32 | LogicalType::Float64, _) => Some("floats do not identify rows exactly"),
         (LogicalType::Json, _) => Some("JSON does not identify rows"),
-        (LogicalType::Enum, Engine::MySql) => Some("an enumeration is ordered by position and compared by text"),
+        (LogicalType::Enum { .. } | LogicalType::Set { .. }, Engine::MySql) => {
+            Some("an enumeration is ordered by position and compared by text")
+        }
+        (LogicalType::Native { .. }, _) => Some("such values may be equal and spelled differently"),
         _ => None,
     }
 }

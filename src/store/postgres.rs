@@ -58,6 +58,7 @@ async fn prepare_session(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     conn.execute(AssertSqlSafe(format!(
         "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
          SET standard_conforming_strings = on; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET bytea_output = hex; \
+         SET IntervalStyle = postgres; SET extra_float_digits = 3; SET lc_monetary = 'C'; SET xmloption = content; SET array_nulls = on; \
          SET row_security = off; SET client_min_messages = warning; \
          SET idle_in_transaction_session_timeout = {}",
         IDLE_IN_TRANSACTION.as_millis()

@@ -30,7 +30,7 @@ fn column(engine: Engine, name: &str, logical: LogicalType) -> ColumnSchema {
 fn schema(engine: Engine, other_unique: bool) -> TableSchema {
     let utc = engine == Engine::Postgres;
     let mut columns = vec![
-        column(engine, "shop", LogicalType::Text { max: Some(20) }),
+        column(engine, "shop", LogicalType::text(Some(20))),
         column(
             engine,
             "id",

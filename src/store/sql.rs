@@ -387,9 +387,9 @@ fn wire(engine: Engine, logical: &LogicalType) -> Wire {
             }
             | LogicalType::Bool,
         ) => Wire::Text,
-        (_, LogicalType::Int { .. } | LogicalType::Bool) => Wire::Int,
+        (_, LogicalType::Int { .. } | LogicalType::Bool | LogicalType::Year) => Wire::Int,
         (_, LogicalType::Float32 | LogicalType::Float64) => Wire::Float,
-        (_, LogicalType::Bytes) => Wire::Bytes,
+        (_, logical) if logical.is_binary() => Wire::Bytes,
         _ => Wire::Text,
     }
 }
@@ -400,7 +400,7 @@ fn mysql_comparand(logical: &LogicalType) -> Cow<'static, str> {
         LogicalType::Decimal { scale, .. } => format!("CAST(? AS DECIMAL(65,{scale}))").into(),
         LogicalType::Timestamp { .. } => "CAST(? AS DATETIME(6))".into(),
         LogicalType::Date => "CAST(? AS DATE)".into(),
-        LogicalType::Time => "CAST(? AS TIME(6))".into(),
+        LogicalType::Time { .. } => "CAST(? AS TIME(6))".into(),
         _ => "?".into(),
     }
 }
@@ -409,11 +409,12 @@ fn mysql_comparand(logical: &LogicalType) -> Cow<'static, str> {
 /// assignment refuses.
 fn postgres_cast(column: &MappedColumn) -> &str {
     match column.logical {
+        LogicalType::Text { padded: true, .. } => "bpchar",
         LogicalType::Text { .. } if column.native != "citext" => "text",
         LogicalType::Decimal { .. } => "numeric",
         LogicalType::Timestamp { utc: true, .. } => "timestamptz",
         LogicalType::Timestamp { utc: false, .. } => "timestamp",
-        LogicalType::Time => "time",
+        LogicalType::Time { .. } => "time",
         _ => &column.native,
     }
 }
@@ -422,10 +423,13 @@ fn postgres_cast(column: &MappedColumn) -> &str {
 pub(crate) fn rendered(engine: Engine, column: &MappedColumn) -> String {
     let name = column.name.quoted(engine);
     match (engine, &column.logical) {
-        (_, LogicalType::Float32 | LogicalType::Float64 | LogicalType::Bytes)
-        | (Engine::MySql, LogicalType::Text { .. } | LogicalType::Enum)
+        (_, LogicalType::Float32 | LogicalType::Float64)
+        | (Engine::MySql, LogicalType::Text { .. } | LogicalType::Enum { .. } | LogicalType::Set { .. })
         | (Engine::Postgres, LogicalType::Bool) => name,
-        (Engine::MySql, LogicalType::Int { unsigned: true, .. }) => format!("CAST({name} AS UNSIGNED)"),
+        (_, logical) if logical.is_binary() => name,
+        (Engine::MySql, LogicalType::Int { unsigned: true, .. } | LogicalType::Year) => {
+            format!("CAST({name} AS UNSIGNED)")
+        }
         (Engine::MySql, LogicalType::Int { .. } | LogicalType::Bool) => format!("CAST({name} AS SIGNED)"),
         (Engine::MySql, _) => format!("CAST({name} AS CHAR)"),
         (Engine::Postgres, LogicalType::Int { .. }) => format!("{name}::bigint"),
@@ -436,6 +440,21 @@ pub(crate) fn rendered(engine: Engine, column: &MappedColumn) -> String {
 /// The value as it is bound, if the column holds it exactly.
 fn sendable(engine: Engine, column: &MappedColumn, value: &Value) -> Result<Value, String> {
     use LogicalType as T;
+    match (&column.logical, &column.carry, value) {
+        (T::Bytes { .. }, T::Uuid, Value::Text(s)) => {
+            return match uuid::Uuid::parse_str(s) {
+                Ok(uuid) => Ok(Value::Bytes(uuid.as_bytes().to_vec())),
+                Err(_) => Err(format!("`{s}` is no UUID")),
+            };
+        }
+        // Carried as text because it is a key: another spelling would not be found again.
+        (T::Uuid, T::Text { .. }, Value::Text(s))
+            if canonical::canonical(&T::Uuid, value.clone()).as_ref() != Ok(value) =>
+        {
+            return Err(format!("`{s}` is not a UUID in lower case with hyphens"));
+        }
+        _ => {}
+    }
     canonical::fits(&column.logical, value)?;
     if let (Engine::MySql, Value::Float(x)) = (engine, value) {
         if !x.is_finite() {
@@ -457,11 +476,14 @@ fn sendable(engine: Engine, column: &MappedColumn, value: &Value) -> Result<Valu
         }
         (T::Decimal { .. }, Value::Int(n)) => Ok(Value::Text(n.to_string())),
         (T::Decimal { .. }, Value::UInt(n)) => Ok(Value::Text(n.to_string())),
-        (T::Float32 | T::Float64 | T::Bytes, Value::Text(_)) => Err(format!("a text was given for {}", column.logical)),
+        (T::Float32 | T::Float64 | T::Bytes { .. }, Value::Text(_)) => {
+            Err(format!("a text was given for {}", column.logical))
+        }
         (_, Value::Null | Value::Text(_))
         | (T::Int { .. } | T::Bool, Value::Int(_) | Value::UInt(_))
-        | (T::Float32 | T::Float64, Value::Float(_))
-        | (T::Bytes, Value::Bytes(_)) => Ok(value.clone()),
+        | (T::Year, Value::Int(_))
+        | (T::Float32 | T::Float64, Value::Float(_)) => Ok(value.clone()),
+        (logical, Value::Bytes(_)) if logical.is_binary() => Ok(value.clone()),
         (logical, _) => Err(format!("a value of another kind was given for a {logical}")),
     }
 }

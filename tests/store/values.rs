@@ -209,7 +209,7 @@ async fn a_schema_is_read_as_it_is() {
         let s = db.db.table("s").await.unwrap().unwrap();
         let is = |name: &str| s.column(name).unwrap().clone();
         assert!(is("id").auto_increment && is("g").generated && !is("a").generated);
-        assert_eq!(is("a").logical, LogicalType::Text { max: Some(20) });
+        assert_eq!(is("a").logical, LogicalType::text(Some(20)));
         assert_eq!(is("j").logical, LogicalType::Json);
         assert_eq!(is("t").logical, LogicalType::Timestamp { utc: true, digits: 3 });
         assert!(matches!(is("shape").logical, LogicalType::Other(_)));

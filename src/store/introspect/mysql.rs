@@ -2,11 +2,12 @@
 //! schema (and table) as constants in the columns that it can look up: without them the server opens every table of
 //! every schema, which is slow, and MariaDB 10.11 was seen to crash when a time limit ended such a scan.
 
-use crate::rows::{LogicalType, Value};
+use crate::rows::Value;
 use crate::store::classify::FENCE_MARK;
 use crate::store::{ColumnSchema, Engine, ForeignKey, Result, TableSchema, Trigger, Tx, UniqueKey};
 
 use super::cells::{flag, number, optional, text};
+use super::mysql_types::{Facts, logical};
 
 pub(super) async fn table(tx: &mut Tx, name: &str) -> Result<Option<TableSchema>> {
     let name_bind = [Value::text(name)];
@@ -30,7 +31,8 @@ pub(super) async fn table(tx: &mut Tx, name: &str) -> Result<Option<TableSchema>
         .query(
             "SELECT CAST(column_name AS CHAR), CAST(data_type AS CHAR), CAST(column_type AS CHAR), is_nullable = 'YES',
                     CAST(column_default AS CHAR), CAST(extra AS CHAR), CAST(collation_name AS CHAR),
-                    character_maximum_length, numeric_precision, numeric_scale, datetime_precision
+                    character_maximum_length, character_octet_length, numeric_precision, numeric_scale, datetime_precision,
+                    CAST(character_set_name AS CHAR)
              FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? ORDER BY ordinal_position",
             &name_bind,
         )
@@ -62,11 +64,17 @@ fn column(r: &[Value], json: &[String]) -> ColumnSchema {
     let nullable = flag(r, 3);
     // MariaDB writes a missing default of a nullable column as the word NULL.
     let default = optional(r, 4).filter(|d| !(nullable && d == "NULL"));
-    let logical = if json.contains(&name) {
-        LogicalType::Json
-    } else {
-        logical(&data_type, &native.to_lowercase(), r)
-    };
+    let logical = logical(&Facts {
+        data_type: &data_type,
+        native: &native,
+        json: json.contains(&name),
+        characters: u64::try_from(number(r, 7)).ok(),
+        octets: u64::try_from(number(r, 8)).ok(),
+        precision: u16::try_from(number(r, 9)).ok(),
+        scale: u16::try_from(number(r, 10)).ok(),
+        digits: u8::try_from(number(r, 11)).unwrap_or(0),
+        charset: &text(r, 12),
+    });
     ColumnSchema {
         logical,
         nullable,
@@ -79,51 +87,6 @@ fn column(r: &[Value], json: &[String]) -> ColumnSchema {
         collation: optional(r, 6),
         name,
         native,
-    }
-}
-
-fn logical(data_type: &str, native: &str, r: &[Value]) -> LogicalType {
-    let unsigned = native.contains("unsigned");
-    let digits = u8::try_from(number(r, 10)).unwrap_or(0);
-    let int = |bits| LogicalType::Int { bits, unsigned };
-    match data_type {
-        "tinyint" if native.starts_with("tinyint(1)") && !unsigned => LogicalType::Bool,
-        "tinyint" => int(8),
-        "smallint" => int(16),
-        "mediumint" => int(24),
-        "int" => int(32),
-        "bigint" => int(64),
-        "year" => LogicalType::Int {
-            bits: 16,
-            unsigned: true,
-        },
-        "bit" if native == "bit(1)" => LogicalType::Bool,
-        "bit" => LogicalType::Int {
-            bits: 64,
-            unsigned: true,
-        },
-        "float" => LogicalType::Float32,
-        "double" => LogicalType::Float64,
-        "decimal" => LogicalType::Decimal {
-            precision: u16::try_from(number(r, 8)).unwrap_or(65),
-            scale: u16::try_from(number(r, 9)).unwrap_or(0),
-        },
-        "char" | "varchar" => LogicalType::Text {
-            max: u64::try_from(number(r, 7)).ok(),
-        },
-        // Their limits are in bytes; a character is at most four of them.
-        "tinytext" => LogicalType::Text { max: Some(63) },
-        "text" => LogicalType::Text { max: Some(16_383) },
-        "mediumtext" | "longtext" | "set" => LogicalType::Text { max: None },
-        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => LogicalType::Bytes,
-        "date" => LogicalType::Date,
-        "time" => LogicalType::Time,
-        "datetime" => LogicalType::Timestamp { utc: false, digits },
-        "timestamp" => LogicalType::Timestamp { utc: true, digits },
-        "json" => LogicalType::Json,
-        "uuid" => LogicalType::Uuid,
-        "enum" => LogicalType::Enum,
-        _ => LogicalType::Other(native.to_owned()),
     }
 }
 

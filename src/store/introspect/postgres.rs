@@ -1,10 +1,11 @@
 //! PostgreSQL's catalogue: `pg_class` and its relatives, for the table that the search path finds.
 
-use crate::rows::{LogicalType, Value};
+use crate::rows::Value;
 use crate::store::classify::FENCE_MARK;
 use crate::store::{ColumnSchema, Engine, ForeignKey, Result, TableSchema, Trigger, Tx, UniqueKey};
 
 use super::cells::{flag, number, optional, text};
+use super::postgres_types::{Facts, logical};
 
 pub(super) async fn table(tx: &mut Tx, name: &str) -> Result<Option<TableSchema>> {
     let found = tx
@@ -26,7 +27,9 @@ pub(super) async fn table(tx: &mut Tx, name: &str) -> Result<Option<TableSchema>
                     CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END,
                     NOT (a.attnotnull OR t.typnotnull), pg_get_expr(d.adbin, d.adrelid), a.attgenerated <> '', a.attidentity::text,
                     pg_get_serial_sequence(a.attrelid::regclass::text, a.attname), l.collname::text,
-                    format_type(a.atttypid, NULL)
+                    CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) ELSE format_type(a.atttypid, a.atttypmod) END,
+                    (SELECT json_agg(e.enumlabel ORDER BY e.enumsortorder)::text FROM pg_enum e
+                     WHERE e.enumtypid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END)
              FROM pg_attribute a
              JOIN pg_type t ON t.oid = a.atttypid
              LEFT JOIN pg_type b ON b.oid = t.typbasetype
@@ -63,7 +66,13 @@ fn column(r: &[Value]) -> ColumnSchema {
     let sequence = optional(r, 9);
     ColumnSchema {
         name: text(r, 0),
-        logical: logical(&text(r, 1), &text(r, 2), &text(r, 3), number(r, 4)),
+        logical: logical(&Facts {
+            native: &text(r, 11),
+            base: &text(r, 2),
+            kind: &text(r, 3),
+            modifier: number(r, 4),
+            labels: optional(r, 12).as_deref(),
+        }),
         native: text(r, 1),
         nullable: flag(r, 5),
         generated,
@@ -73,47 +82,6 @@ fn column(r: &[Value]) -> ColumnSchema {
         default,
         on_update_now: false,
         collation: optional(r, 10),
-    }
-}
-
-fn logical(native: &str, base: &str, kind: &str, modifier: i64) -> LogicalType {
-    if kind == "e" {
-        return LogicalType::Enum;
-    }
-    let int = |bits| LogicalType::Int { bits, unsigned: false };
-    let digits = u8::try_from(modifier).ok().filter(|d| *d <= 6).unwrap_or(6);
-    match base {
-        "bool" => LogicalType::Bool,
-        "int2" => int(16),
-        "int4" => int(32),
-        "int8" => int(64),
-        "float4" => LogicalType::Float32,
-        "float8" => LogicalType::Float64,
-        "numeric" if modifier < 4 => LogicalType::Decimal { precision: 0, scale: 0 },
-        "numeric" => {
-            let packed = modifier - 4;
-            let scale = packed & 0x7ff;
-            // A scale of 1024 and more is a negative one, which rounds whole numbers.
-            if scale >= 1024 {
-                return LogicalType::Other(native.to_owned());
-            }
-            LogicalType::Decimal {
-                precision: (packed >> 16 & 0xffff) as u16,
-                scale: scale as u16,
-            }
-        }
-        "varchar" | "bpchar" if modifier >= 4 => LogicalType::Text {
-            max: u64::try_from(modifier - 4).ok(),
-        },
-        "varchar" | "bpchar" | "text" | "citext" | "name" => LogicalType::Text { max: None },
-        "bytea" => LogicalType::Bytes,
-        "date" => LogicalType::Date,
-        "time" => LogicalType::Time,
-        "timestamp" => LogicalType::Timestamp { utc: false, digits },
-        "timestamptz" => LogicalType::Timestamp { utc: true, digits },
-        "json" | "jsonb" => LogicalType::Json,
-        "uuid" => LogicalType::Uuid,
-        _ => LogicalType::Other(native.to_owned()),
     }
 }
 

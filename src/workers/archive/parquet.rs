@@ -57,10 +57,10 @@ pub fn columns(side: &TableSide) -> Vec<Column> {
                     },
                     _,
                 ) => Form::UInt64,
-                (_, LogicalType::Int { .. }) => Form::Int64,
+                (_, LogicalType::Int { .. } | LogicalType::Year) => Form::Int64,
                 (_, LogicalType::Bool) => Form::Boolean,
                 (_, LogicalType::Float32 | LogicalType::Float64) => Form::Double,
-                (_, LogicalType::Bytes) => Form::Bytes,
+                (_, carry) if carry.is_binary() => Form::Bytes,
                 _ => Form::Text,
             },
         })

@@ -65,9 +65,8 @@ fn mapped(engine: Engine, column: &ColumnSchema) -> Result<MappedColumn, WorkErr
                 unsigned: false,
             },
         ),
-        // What cannot be carried to another database can still be kept: shapes as their bytes, the rest as its text.
-        (LogicalType::Other(native), Engine::MySql) if is_shape(native) => (LogicalType::Bytes, LogicalType::Bytes),
-        (LogicalType::Other(_), _) => (column.logical.clone(), LogicalType::Text { max: None }),
+        // What cannot be carried to another database can still be kept, as its text.
+        (LogicalType::Other(_), _) => (column.logical.clone(), LogicalType::text(None)),
         (logical, _) => (logical.clone(), judge(logical, logical).carry),
     };
     Ok(MappedColumn {
@@ -77,11 +76,4 @@ fn mapped(engine: Engine, column: &ColumnSchema) -> Result<MappedColumn, WorkErr
         native: column.native.clone(),
         nullable: column.nullable,
     })
-}
-
-fn is_shape(native: &str) -> bool {
-    let native = native.to_lowercase();
-    ["geometry", "point", "linestring", "polygon"]
-        .iter()
-        .any(|shape| native.contains(shape))
 }
