@@ -33,6 +33,10 @@ build: checkout ## the binaries, statically linked, where tests and images take 
 test: build ## all tests, on a real cluster and real databases; ends with the test runner's summary
 	tests/cluster/with cargo test --workspace --no-fail-fast
 
+soak: build ## the full counts of what `make test` samples: generated tables, 10,000 planted corruptions
+	CONFORMANCE_CASES=$${CONFORMANCE_CASES:-125} CONFORMANCE_CORRUPTIONS=$${CONFORMANCE_CORRUPTIONS:-30} \
+	CONFORMANCE_SEED=$${CONFORMANCE_SEED:-$$RANDOM} cargo test --workspace --test conformance -- --nocapture
+
 demo: build ## one migration, from the first rung to the last, under load; ends with the audit
 	tests/demo/run
 

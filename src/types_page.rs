@@ -44,6 +44,11 @@ const ONE_SIDED: &[(&str, &str, &str)] = &[
         "a statement in strict mode cannot write the empty text with index 0",
         "rows that hold it",
     ),
+    (
+        "uuid (MariaDB)",
+        "some releases of MariaDB refuse UUIDs of versions that they do not know",
+        "PostgreSQL's such values",
+    ),
     ("json", "jsonb has no `\\u0000`", "texts with one"),
 ];
 
@@ -96,6 +101,7 @@ fn direction(page: &mut String, source: Engine, target: Engine) {
             match verdict((&from, source), (&to, target)) {
                 Verdict::Exact => exact.push(code(&to)),
                 Verdict::Declared(note) => {
+                    let note = general(&note);
                     let number = notes.iter().position(|known| *known == note).unwrap_or_else(|| {
                         notes.push(note);
                         notes.len() - 1
@@ -118,6 +124,44 @@ fn direction(page: &mut String, source: Engine, target: Engine) {
     for (number, note) in notes.iter().enumerate() {
         let _ = writeln!(page, "{}. {note}", number + 1);
     }
+}
+
+/// Preflight's note without the numbers of the very pair of columns.
+fn general(note: &str) -> String {
+    const KINDS: &[(&[&str], &str)] = &[
+        (
+            &["is wider than", "can hold numbers that", "the target has no limit"],
+            "the target holds more numbers than the source: those cannot be carried back",
+        ),
+        (
+            &["that do not fit", "does not hold are refused"],
+            "numbers that the target does not hold are refused row by row",
+        ),
+        (&["is kept as a"], "the numbers are kept as whole numbers"),
+        (
+            &["fractional digits, the source"],
+            "the target keeps more fractional digits: finer values cannot be carried back",
+        ),
+        (
+            &["texts of more than", "values of more than"],
+            "what is longer than the target keeps is refused row by row",
+        ),
+        (
+            &["has values of exactly"],
+            "one side has values of one length alone: others are refused there row by row",
+        ),
+    ];
+    let mut parts: Vec<&str> = Vec::new();
+    for part in note.split("; ") {
+        let part = KINDS
+            .iter()
+            .find(|(marks, _)| marks.iter().any(|mark| part.contains(mark)))
+            .map_or(part, |(_, text)| *text);
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    }
+    parts.join("; ")
 }
 
 fn code(column: &ColumnSchema) -> String {

@@ -13,6 +13,7 @@ pub fn canonical(carry: &LogicalType, raw: Value) -> Result<Value, String> {
         (LogicalType::Bool, Value::Int(n @ (0 | 1))) => Ok(Value::Int(n)),
         (LogicalType::Bool, other) => Err(format!("{} is no boolean: expected 0 or 1", show(&other))),
         (LogicalType::Int { .. }, v @ (Value::Int(_) | Value::UInt(_)))
+        | (LogicalType::Year, v @ Value::Int(_))
         | (LogicalType::Float32 | LogicalType::Float64, v @ Value::Float(_))
         | (LogicalType::Bytes { .. } | LogicalType::Native { .. }, v @ Value::Bytes(_))
         | (
@@ -23,7 +24,6 @@ pub fn canonical(carry: &LogicalType, raw: Value) -> Result<Value, String> {
             | LogicalType::Date,
             v @ Value::Text(_),
         ) => Ok(v),
-        (LogicalType::Year, v @ Value::Int(_)) => Ok(v),
         (LogicalType::Int { .. }, Value::Text(s)) => integer(&s),
         (LogicalType::Decimal { .. }, Value::Int(n)) => Ok(Value::Text(n.to_string())),
         (LogicalType::Decimal { .. }, Value::UInt(n)) => Ok(Value::Text(n.to_string())),

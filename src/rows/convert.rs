@@ -1,6 +1,8 @@
 //! What a pair of columns can carry: exactly, with something to declare, or not at all. One table, both directions:
 //! the same pair carries source to target on the way up and target to source on the way back.
 
+use std::cmp::Ordering;
+
 use super::{LogicalType as T, Network};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,12 +100,10 @@ pub fn judge(source: &T, target: &T) -> Carriage {
         (T::Date, T::Date) => exact(&T::Date),
         (T::Time { digits: from }, T::Time { digits: to }) => {
             let carry = T::Time { digits: *from.min(to) };
-            if to < from {
-                refused(finer(*from, *to))
-            } else if to > from {
-                declared(&carry, coarser(*from, *to))
-            } else {
-                exact(&carry)
+            match to.cmp(from) {
+                Ordering::Less => refused(finer(*from, *to)),
+                Ordering::Greater => declared(&carry, coarser(*from, *to)),
+                Ordering::Equal => exact(&carry),
             }
         }
         (T::Timestamp { utc: a, digits: from }, T::Timestamp { utc: b, digits: to }) => {

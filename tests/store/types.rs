@@ -1,6 +1,8 @@
 //! Every type: what introspection makes of it, and its awkward values through copies inside an engine and across, held
 //! against what the servers themselves print.
 
+use std::fmt::Write as _;
+
 use datamigration::rows::LogicalType;
 use datamigration::store::{Engine, TableSide, samples};
 
@@ -16,11 +18,10 @@ const POSTGRES_TYPES: &str = "CREATE EXTENSION citext; CREATE EXTENSION hstore; 
 
 /// A table `t` with one column of each type, `c0` and so on, and a key and a version.
 async fn table(db: &Db, types: &[&str]) {
-    let columns: String = types
-        .iter()
-        .enumerate()
-        .map(|(n, t)| format!("c{n} {t} NULL, "))
-        .collect();
+    let mut columns = String::new();
+    for (n, native) in types.iter().enumerate() {
+        let _ = write!(columns, "c{n} {native} NULL, ");
+    }
     if db.test.kind == Postgres {
         db.test.execute_as_admin(POSTGRES_TYPES).await;
     }
@@ -44,9 +45,10 @@ async fn fill(db: &Db, values: &[Vec<&str>]) {
     for (n, literals) in values.iter().enumerate() {
         for literal in literals {
             id += 1;
-            sql.push_str(&format!(
+            let _ = write!(
+                sql,
                 "INSERT INTO t (id, c{n}, v) VALUES ({id}, {literal}, '2024-01-01 00:00:00'); "
-            ));
+            );
         }
     }
     db.execute(&sql).await;

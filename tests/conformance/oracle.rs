@@ -1,0 +1,99 @@
+//! The oracle: what each server itself prints of every value, brought to one form by a few rules of its own. It shares no
+//! code with the product: neither its reading, nor its canonical spellings, nor its comparison.
+
+use crate::kinds::Kind;
+use crate::support::{Kind as Engine, TestDatabase};
+
+/// Every row of `orders` as its values' normal forms, sorted.
+pub async fn rows(database: &TestDatabase, columns: &[(String, Kind)]) -> Vec<Vec<String>> {
+    let cells: Vec<String> = columns
+        .iter()
+        .map(|(name, kind)| {
+            let shown = shown(database.kind, *kind, name);
+            match database.kind {
+                // Hexadecimal digits: no value can look like the border between two, or like NULL.
+                Engine::MariaDb => format!("IFNULL(HEX(CONVERT({shown} USING utf8mb4)), '~')"),
+                Engine::Postgres => format!("COALESCE(encode(convert_to({shown}, 'UTF8'), 'hex'), '~')"),
+            }
+        })
+        .collect();
+    let sql = format!("SELECT CONCAT_WS('|', {}) FROM orders", cells.join(", "));
+    let mut rows: Vec<Vec<String>> = database
+        .texts(&sql)
+        .await
+        .into_iter()
+        .flatten()
+        .map(|row| {
+            row.split('|')
+                .zip(columns)
+                .map(|(cell, (_, kind))| match cell {
+                    "~" => "NULL".to_owned(),
+                    hex => normal(*kind, &text(hex)),
+                })
+                .collect()
+        })
+        .collect();
+    rows.sort();
+    rows
+}
+
+fn shown(engine: Engine, kind: Kind, name: &str) -> String {
+    match (engine, kind) {
+        (Engine::MariaDb, Kind::Float | Kind::Double) => format!("CAST(CAST({name} AS DOUBLE) AS CHAR)"),
+        (Engine::MariaDb, Kind::Binary | Kind::Blob | Kind::UuidBytes | Kind::Shape) => format!("HEX({name})"),
+        (Engine::MariaDb, Kind::Bits) => format!("CAST({name} + 0 AS CHAR)"),
+        (Engine::MariaDb, _) => format!("CAST({name} AS CHAR)"),
+        (Engine::Postgres, Kind::Binary | Kind::Blob) => format!("encode({name}, 'hex')"),
+        // A four-byte float as the number that it is.
+        (Engine::Postgres, Kind::Float) => format!("{name}::double precision::text"),
+        (Engine::Postgres, _) => format!("{name}::text"),
+    }
+}
+
+fn text(hex: &str) -> String {
+    let bytes: Vec<u8> = (0..hex.len() / 2)
+        .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).expect("hexadecimal digits"))
+        .collect();
+    String::from_utf8(bytes).expect("UTF-8")
+}
+
+/// One form for what the two engines print differently.
+fn normal(kind: Kind, shown: &str) -> String {
+    match kind {
+        Kind::TinyBool => match shown {
+            "true" => "1".to_owned(),
+            "false" => "0".to_owned(),
+            other => other.to_owned(),
+        },
+        Kind::Decimal | Kind::LongDecimal | Kind::UnsignedBig => number(shown),
+        Kind::Float | Kind::Double => format!("{:016x}", shown.parse::<f64>().expect("a float").to_bits()),
+        Kind::Binary | Kind::Blob | Kind::Shape => shown.to_lowercase(),
+        Kind::Uuid | Kind::UuidText | Kind::UuidBytes => shown.replace('-', "").to_lowercase(),
+        Kind::Time | Kind::WallClock | Kind::Instant => {
+            let shown = shown.strip_suffix("+00").unwrap_or(shown);
+            if shown.contains('.') {
+                shown.trim_end_matches('0').trim_end_matches('.').to_owned()
+            } else {
+                shown.to_owned()
+            }
+        }
+        Kind::Json => serde_json::from_str::<serde_json::Value>(shown)
+            .expect("JSON")
+            .to_string(),
+        Kind::Address => shown
+            .strip_suffix(if shown.contains(':') { "/128" } else { "/32" })
+            .unwrap_or(shown)
+            .to_owned(),
+        _ => shown.to_owned(),
+    }
+}
+
+fn number(shown: &str) -> String {
+    let (sign, digits) = shown.strip_prefix('-').map_or(("", shown), |rest| ("-", rest));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
+    if whole.is_empty() && fraction.is_empty() {
+        return "0".to_owned();
+    }
+    format!("{sign}{whole}.{fraction}")
+}
