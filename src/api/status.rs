@@ -90,6 +90,9 @@ pub struct RowTotals {
     pub repaired: u64,
     /// Differences that are not settled yet.
     pub outstanding: u64,
+    /// Rows that cannot be carried: set aside by the copy of this round, or refused in the latest verify of each table.
+    #[serde(default)]
+    pub rejects: u64,
 }
 
 /// Times of a flip.

@@ -200,6 +200,10 @@ pub struct Progress {
     /// Bytes done.
     #[serde(default)]
     pub bytes: u64,
+    /// Rows that were set aside, because they cannot be read exactly or the follower does not take them: their keys and
+    /// the reasons are in `_datamigration_rejects` of the follower. The copy is not complete while there are any.
+    #[serde(default)]
+    pub rejects: u64,
 }
 
 /// One check of a preflight.
@@ -330,6 +334,9 @@ pub struct VerifyReport {
     /// Rows repaired.
     #[serde(default)]
     pub repaired: u64,
+    /// Rows of the base that the follower does not take; they are outstanding.
+    #[serde(default)]
+    pub rejects: u64,
     /// Keys queued for repair, of this table, both sides together.
     #[serde(default)]
     pub queue: u64,

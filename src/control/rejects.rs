@@ -65,6 +65,23 @@ pub async fn after(tx: &mut Tx, set: &ChunkSet, id: i64, limit: u32) -> Result<V
         .collect()
 }
 
+/// How many rows are set aside.
+pub async fn count(tx: &mut Tx, set: &ChunkSet) -> Result<u64, ControlError> {
+    let found = tx
+        .query(
+            &format!("SELECT COUNT(*) FROM {REJECTS} WHERE migration = ? AND table_name = ? AND round = ?"),
+            &[
+                Value::Text(set.migration.clone()),
+                Value::Text(set.table.clone()),
+                Value::Int(set.round),
+            ],
+        )
+        .await?;
+    found
+        .first()
+        .map_or(Ok(0), |row| int(row, 0, REJECTS).map(i64::unsigned_abs))
+}
+
 /// The row is in its place after all.
 pub async fn remove(tx: &mut Tx, id: i64) -> Result<(), ControlError> {
     tx.execute(&format!("DELETE FROM {REJECTS} WHERE id = ?"), &[Value::Int(id)])

@@ -58,6 +58,7 @@ fn totals(pass: &Pass, account: &mut Account) {
             copies += 1;
             rows.copied += progress.rows;
             rows.total += progress.rows_total.max(progress.rows);
+            rows.rejects += progress.rejects;
         }
     }
     let mut lag = None;
@@ -65,6 +66,7 @@ fn totals(pass: &Pass, account: &mut Account) {
         let Some(report) = &task.status.verify else { continue };
         rows.repaired += report.repaired;
         rows.outstanding += report.outstanding;
+        rows.rejects += report.rejects;
         if task.spec.scope == Some(VerifyScope::Full) {
             rows.compared += report.compared;
         } else if let (Some(at), Some(through)) = (&task.status.reported_at, &report.verified_through)

@@ -2,6 +2,7 @@
 //! Nothing here waits, reads a clock or knows a database driver.
 
 pub mod canonical;
+mod capacity;
 pub mod compare;
 pub mod convert;
 pub mod digest;

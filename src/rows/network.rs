@@ -1,6 +1,7 @@
 //! The one spelling of network addresses: what PostgreSQL, MariaDB and an application's text column write differently.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+// Addresses alone: nothing in `core` talks to anybody.
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::logical::Network;
 

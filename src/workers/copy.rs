@@ -91,23 +91,27 @@ impl Copy {
                 ),
             });
         }
-        self.settle_rejects().await
+        let settled = self.settle_rejects().await;
+        self.report(estimate).await?;
+        settled
     }
 
     /// Reads the recorded progress and reports it.
     async fn report(&self, estimate: u64) -> Result<Totals, WorkError> {
         let context = &self.work.ctx;
-        let totals = context
+        let (totals, rejects) = context
             .retry(async || {
                 let mut tx = self.work.begin_plain(self.work.follower()).await?;
                 let totals = self.chunks.totals(&mut tx).await?;
+                let rejects = rejects::count(&mut tx, &self.chunks).await?;
                 tx.rollback().await;
-                Ok(totals)
+                Ok((totals, rejects))
             })
             .await?;
         context.status.note(|status| {
             let progress = status.progress.get_or_insert_default();
             progress.rows = totals.rows.unsigned_abs();
+            progress.rejects = rejects;
             progress.chunks = totals.chunks.unsigned_abs();
             progress.chunks_done = totals.done.unsigned_abs();
             let finished = totals.divided && totals.done == totals.chunks;

@@ -179,15 +179,14 @@ impl Table {
                 .map(|(datum, (name, kind))| format!("{name} = {}", kind.literal(engine, datum)))
                 .collect();
             let place = place.join(" AND ");
-            statements.push(match change.what {
-                What::Delete => format!("DELETE FROM orders WHERE {place}"),
-                _ => {
-                    let n = self.key.len() + change.column.index(self.columns.len());
-                    let (name, kind) = &named[n];
-                    let value = kind.literal(engine, &change.other[n]);
-                    format!("UPDATE orders SET {name} = {value} WHERE {place}")
-                }
-            });
+            if matches!(change.what, What::Delete) {
+                statements.push(format!("DELETE FROM orders WHERE {place}"));
+                continue;
+            }
+            let n = self.key.len() + change.column.index(self.columns.len());
+            let (name, kind) = &named[n];
+            let value = kind.literal(engine, &change.other[n]);
+            statements.push(format!("UPDATE orders SET {name} = {value} WHERE {place}"));
         }
         statements
     }

@@ -300,7 +300,6 @@ impl Kind {
 
     /// The value as a literal in a statement of this engine.
     pub fn literal(self, engine: Engine, datum: &Datum) -> String {
-        let hex = |b: &[u8]| b.iter().map(|b| format!("{b:02x}")).collect::<String>();
         match (datum, engine, self) {
             (Datum::Null, ..) => "NULL".to_owned(),
             (Datum::Number(n), ..) => n.clone(),
@@ -326,6 +325,12 @@ impl Kind {
             (Datum::Quoted(s), ..) => format!("'{s}'"),
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 fn clock() -> BoxedStrategy<(String, String)> {

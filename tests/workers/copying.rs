@@ -285,12 +285,14 @@ async fn a_row_that_cannot_be_put_is_set_aside_and_holds_the_verdict() {
         .execute("UPDATE orders SET note = CONCAT('a', CHAR(0), 'b') WHERE id IN (1, 1500, 3000)")
         .await;
     world.source_first().await;
-    let error = world.copy(1).run().await.unwrap_err();
+    let copy = world.copy(1);
+    let error = copy.run().await.unwrap_err();
     assert_eq!(
         (error.reason(), error.exit()),
         ("RowsRejected", Exit::Permanent),
         "{error}"
     );
+    assert_eq!(copy.context.status.current().progress.unwrap().rejects, 3);
     assert!(
         error.to_string().contains("3 rows") && error.to_string().contains("[1]"),
         "{error}"
@@ -306,7 +308,9 @@ async fn a_row_that_cannot_be_put_is_set_aside_and_holds_the_verdict() {
         .source
         .execute("UPDATE orders SET note = 'ab' WHERE id IN (1, 1500, 3000)")
         .await;
-    world.copy(1).run().await.unwrap();
+    let copy = world.copy(1);
+    copy.run().await.unwrap();
+    assert_eq!(copy.context.status.current().progress.unwrap().rejects, 0);
     assert_eq!(rows(&world.source).await, rows(&world.target).await);
     assert_eq!(
         world.target.number("SELECT COUNT(*) FROM _datamigration_rejects").await,

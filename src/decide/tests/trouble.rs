@@ -147,3 +147,23 @@ fn a_worker_s_own_reason_is_shown_and_its_work_tried_again() {
         .collect();
     assert_eq!(names, ["orders-copy-orders-r1e1-a1"]);
 }
+
+#[test]
+fn rows_that_cannot_be_carried_are_counted_and_hold_the_gate() {
+    let mut sim = Sim::new(Phase::TargetFirst);
+    run(&mut sim, |step| matches!(step, Step::Finish(n) if *n >= 2));
+    let copy = find(&mut sim, TaskKind::Copy);
+    copy.status.phase = TaskPhase::Failed;
+    copy.status.reason = Some("RowsRejected".to_owned());
+    copy.status.message = Some("table orders: 3 rows cannot be put into the follower".to_owned());
+    copy.status.finished_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+    copy.status.progress.get_or_insert_default().rejects = 3;
+    sim.step(Step::Pass(None));
+    assert_eq!(
+        sim.condition("CopyComplete"),
+        ("False".to_owned(), "RowsRejected".to_owned())
+    );
+    assert_eq!(sim.condition("Ready").0, "False");
+    assert_eq!(sim.world.previous.rows.as_ref().unwrap().rejects, 3);
+    assert_eq!(sim.world.previous.phase, Some(Phase::SourceFirst));
+}

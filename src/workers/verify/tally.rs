@@ -100,6 +100,7 @@ impl<'d> Tally<'d> {
             Verdict::FollowerNewer | Verdict::Refused(_) if !last => self.postponed.push(settled.key),
             Verdict::Refused(why) => {
                 self.refused += 1;
+                self.report.rejects += 1;
                 self.refusal
                     .get_or_insert_with(|| format!("key {}: {why}", settled.key));
             }
