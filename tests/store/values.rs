@@ -35,7 +35,9 @@ async fn every_value_is_carried_exactly_from_each_engine_to_each() {
     source.execute(INSERT_MARIADB).await;
     let mut came_from = source;
     // MariaDB → MariaDB → PostgreSQL → PostgreSQL → MariaDB: each hop must leave the rows what they were.
-    let first = pair(&came_from, &came_from, &mapping("v", "v")).await;
+    // Read in the spelling that both engines share: inside one of them JSON stays as it was written.
+    let other = table(Kind::Postgres).await;
+    let first = pair(&came_from, &other, &mapping("v", "v")).await;
     let original = came_from.all(&first.source).await;
     assert_eq!(original.len(), 3);
     for kind in [Kind::MariaDb, Kind::Postgres, Kind::Postgres, Kind::MariaDb] {
@@ -53,7 +55,7 @@ async fn every_value_is_carried_exactly_from_each_engine_to_each() {
         );
         came_from = to;
     }
-    let last = pair(&came_from, &came_from, &mapping("v", "v")).await;
+    let last = pair(&came_from, &other, &mapping("v", "v")).await;
     assert_eq!(came_from.all(&last.source).await, original);
 
     let at = |id: i64, column: &str| {
@@ -212,7 +214,7 @@ async fn a_schema_is_read_as_it_is() {
         assert_eq!(is("a").logical, LogicalType::text(Some(20)));
         assert_eq!(is("j").logical, LogicalType::Json);
         assert_eq!(is("t").logical, LogicalType::Timestamp { utc: true, digits: 3 });
-        assert!(matches!(is("shape").logical, LogicalType::Other(_)));
+        assert!(matches!(is("shape").logical, LogicalType::Native { .. }));
         assert_eq!(is("t").on_update_now, db.test.kind == Kind::MariaDb);
         assert!(is("b").nullable && is("b").default.is_none() && !is("a").nullable);
         assert_eq!(s.primary_key, ["id"]);
