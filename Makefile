@@ -15,7 +15,7 @@ SCRIPTS := $(shell grep -rlE '^(\#!/usr/bin/env bash|\# shellcheck shell=bash)' 
 .PHONY: help checkout build test demo lint fmt crds check-crds cluster-up cluster-down deny
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # cargo tells the crates of two checkouts apart by the age of their files alone: what another checkout left would be
 # taken for ours. Dependencies stay.
@@ -36,6 +36,16 @@ test: build ## all tests, on a real cluster and real databases; ends with the te
 soak: build ## the full counts of what `make test` samples: generated tables, 10,000 planted corruptions
 	CONFORMANCE_CASES=$${CONFORMANCE_CASES:-125} CONFORMANCE_CORRUPTIONS=$${CONFORMANCE_CORRUPTIONS:-30} \
 	CONFORMANCE_SEED=$${CONFORMANCE_SEED:-$$RANDOM} cargo test --workspace --test conformance -- --nocapture
+
+# The worker's code is optimised here as its dependencies are in every build: without this, its share of the CPU would be
+# measured as tests have it.
+BENCH := cargo run --quiet --config profile.dev.package.datamigration.opt-level=3 --bin side-by-side --
+
+bench: ## copy and verify beside the other tools (BENCH_ROWS, BENCH_ROUNDS, BENCH_FULL); writes docs/benchmarks.md
+	$(BENCH)
+
+bench-%: ## one part of it: bench-copy, bench-verify, bench-copy-mariadb, … (BENCH_ONLY=ours,memory: only these)
+	$(BENCH) $*
 
 demo: build ## one migration, from the first rung to the last, under load; ends with the audit
 	tests/demo/run

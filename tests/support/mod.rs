@@ -11,7 +11,7 @@ mod servers;
 
 pub use database::{Kind, TestDatabase};
 pub use mount::Mount;
-pub use servers::{Servers, servers};
+pub use servers::{Servers, servers, servers_with};
 
 use std::future::Future;
 use std::time::{Duration, Instant};

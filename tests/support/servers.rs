@@ -15,21 +15,31 @@ pub struct Servers {
     script: PathBuf,
     name: String,
     settings: HashMap<String, String>,
+    environment: Vec<(String, String)>,
 }
 
 static SERVERS: OnceCell<Servers> = OnceCell::const_new();
 
 /// The servers of this test process; the first caller starts them and the others wait for it.
 pub async fn servers() -> &'static Servers {
-    SERVERS.get_or_init(Servers::start).await
+    servers_with(&[("DATABASES_BUFFER_MB", "128")]).await
+}
+
+/// The same, started with other settings of `tests/cluster/databases`; to be called before [`servers`].
+pub async fn servers_with(environment: &[(&str, &str)]) -> &'static Servers {
+    SERVERS.get_or_init(|| Servers::start(environment)).await
 }
 
 impl Servers {
-    async fn start() -> Self {
+    async fn start(environment: &[(&str, &str)]) -> Self {
+        let environment: Vec<(String, String)> = environment
+            .iter()
+            .map(|&(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
         let script = script();
         let name = name();
         remove_when_this_process_ends(&script, &name);
-        let printed = run(&script, &name, "up").await;
+        let printed = run(&script, &name, &environment, "up").await;
         let file = PathBuf::from(printed.trim());
         let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("reading {}: {error}", file.display()));
         let settings = text
@@ -37,7 +47,12 @@ impl Servers {
             .filter_map(|line| line.split_once('='))
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
-        Self { script, name, settings }
+        Self {
+            script,
+            name,
+            settings,
+            environment,
+        }
     }
 
     pub fn setting(&self, key: &str) -> &str {
@@ -66,7 +81,13 @@ impl Servers {
 
     /// SIGKILL; every test of the binary that uses this server notices, so keep such tests in a binary of their own.
     pub async fn kill(&self, kind: Kind) {
-        run(&self.script, &self.name, &format!("kill-{}", kind.word())).await;
+        run(
+            &self.script,
+            &self.name,
+            &self.environment,
+            &format!("kill-{}", kind.word()),
+        )
+        .await;
     }
 
     pub async fn kill_mariadb(&self) {
@@ -79,7 +100,13 @@ impl Servers {
 
     /// Starts it again on the same port with the same data, and returns when it answers.
     pub async fn start_again(&self, kind: Kind) {
-        run(&self.script, &self.name, &format!("start-{}", kind.word())).await;
+        run(
+            &self.script,
+            &self.name,
+            &self.environment,
+            &format!("start-{}", kind.word()),
+        )
+        .await;
     }
 
     pub async fn start_mariadb(&self) {
@@ -125,11 +152,11 @@ fn remove_when_this_process_ends(script: &Path, name: &str) {
     watcher.spawn().expect("the watcher that removes the test servers");
 }
 
-async fn run(script: &Path, name: &str, command: &str) -> String {
+async fn run(script: &Path, name: &str, environment: &[(String, String)], command: &str) -> String {
     let output = Command::new(script)
         .arg(command)
         .env("DATABASES_NAME", name)
-        .env("DATABASES_BUFFER_MB", "128")
+        .envs(environment.iter().map(|(key, value)| (key, value)))
         .stdin(Stdio::null())
         .output()
         .await
