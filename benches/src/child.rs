@@ -57,7 +57,7 @@ pub async fn main() {
     std::io::stdin().read_to_string(&mut text).expect("an assignment");
     let assignment: Assignment = serde_json::from_str(&text).expect("an assignment");
     let mut told = match assignment {
-        Assignment::Prepare(ours) => match ours.prepare().await {
+        Assignment::Prepare(ours) => match Box::pin(ours.prepare()).await {
             Ok(()) => json!({}),
             Err(refused) => json!({ "refused": refused }),
         },

@@ -20,6 +20,7 @@ const MIGRATION: &str = "bench";
 const PREPARED_WITHIN: Duration = Duration::from_mins(1);
 
 /// A migration of one table, as a child process is told of it.
+#[allow(clippy::unsafe_derive_deserialize)] // What is unsafe is inside tokio's `select!`, and not about these fields.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Ours {
     pub source: String,

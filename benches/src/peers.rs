@@ -35,10 +35,10 @@ done
 for pid in "${pids[@]}"; do wait "$pid"; done
 "#;
 
+/// In a session of its own: when it fails it signals its whole process group.
 pub const PGCOPYDB: &str = r#"
-printf '[include-only-table]\npublic.%s\n' "$TABLE" >"$WORK/filter"
-pgcopydb clone --source "$FROM" --target "$INTO" --dir "$WORK/pgcopydb" --table-jobs "$THREADS" --index-jobs "$THREADS" \
-  --no-owner --no-acl --skip-extensions --filters "$WORK/filter" $MORE
+setsid --wait pgcopydb clone --source "$FROM" --target "$INTO" --dir "$WORK/pgcopydb" --table-jobs "$THREADS" --index-jobs "$THREADS" \
+  --no-owner --no-acl --skip-extensions $MORE
 "#;
 
 pub const PG_DUMP: &str = r#"
