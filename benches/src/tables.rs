@@ -149,8 +149,8 @@ impl Shape {
                     line.push('\t');
                     let _ = match type_name {
                         "DECIMAL" => write!(line, "{}.{:02}", dice % 1_000_000, dice % 100),
-                        "VARCHAR(100)" if dice.is_multiple_of(7) => write!(line, "\\N"),
-                        "VARCHAR(100)" => {
+                        "VARCHAR(120)" if dice.is_multiple_of(7) => write!(line, "\\N"),
+                        "VARCHAR(120)" => {
                             note(dice, 30 + dice % 60, line);
                             Ok(())
                         }
@@ -188,7 +188,7 @@ fn names_of(text: &str) -> impl Iterator<Item = String> {
 fn wide() -> impl Iterator<Item = (String, &'static str)> {
     let of = |prefix: &'static str, type_name, count| (0..count).map(move |at| (format!("{prefix}{at}"), type_name));
     of("n", "BIGINT", 12)
-        .chain(of("t", "VARCHAR(100)", 18))
+        .chain(of("t", "VARCHAR(120)", 18))
         .chain(of("d", "DECIMAL", 8))
 }
 
