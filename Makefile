@@ -12,7 +12,7 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 export BINARIES := $(CARGO_TARGET_DIR)/$(HOST)/debug
 SCRIPTS := $(shell grep -rlE '^(\#!/usr/bin/env bash|\# shellcheck shell=bash)' tests .ci --include='*' --exclude-dir=components)
 
-.PHONY: help checkout build test soak demo lint fmt crds check-crds cluster-up cluster-down deny
+.PHONY: help checkout build test soak bench demo lint fmt crds check-crds cluster-up cluster-down deny
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -10,9 +10,8 @@ mod postgres;
 mod postgres_types;
 mod samples;
 
-pub use samples::samples;
-
 pub use indexes::Index;
+pub use samples::samples;
 
 impl Tx {
     /// The table's shape; `None` when there is no such table in the current database or schema (views are none).
