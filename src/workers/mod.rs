@@ -9,6 +9,7 @@ mod copy;
 mod error;
 mod fence;
 mod kubernetes;
+mod mapped;
 mod pace;
 mod preflight;
 mod raise;
