@@ -9,7 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::words::{Direction, Mode, Protocol, SecondaryWrites};
+use crate::words::{Direction, Mode, Protocol, SecondaryWrites, Side};
 
 /// One piece of data work.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -117,6 +117,24 @@ pub struct ControlSpec {
     pub round: i64,
     /// The epoch at which the present base became the base.
     pub base_since: i64,
+}
+
+impl ControlSpec {
+    /// The epoch begins everything anew for the follower: what it holds has to be proved from the first row on.
+    pub fn begins(&self) -> bool {
+        self.base_since == self.epoch && self.min_epoch < self.epoch && self.secondary == SecondaryWrites::Lenient
+    }
+
+    /// The lowest epoch that a database of this side can carry without having lost writes; 0 where nothing is promised
+    /// about its rows, so that it may be another database than the last time.
+    pub fn least(&self, side: Side) -> i64 {
+        let promised = self.mode.writes_both() && !self.begins();
+        if side == self.mode.base() || promised {
+            self.min_epoch
+        } else {
+            0
+        }
+    }
 }
 
 /// What a worker has to say.
@@ -302,6 +320,10 @@ pub struct WatchReport {
     /// What keeps the databases from being read or raised, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Sides with a shard that carries less than an epoch which was closed there: it was replaced, restored, or failed
+    /// over to a replica without its last writes. Nothing is raised before the operator has answered with a new epoch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<Side>,
 }
 
 /// One process of the application.

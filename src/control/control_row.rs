@@ -249,7 +249,7 @@ pub async fn claim_tables(tx: &mut Tx, migration: &str, uid: &str, tables: &[&st
             }
             None => {
                 tx.execute(
-                    "INSERT INTO _datamigration_tables (table_name, migration, uid) VALUES (?, ?, ?)",
+                    "INSERT INTO _datamigration_tables (table_name, migration, uid, mapping) VALUES (?, ?, ?, '')",
                     &[Value::from(*table), Value::from(migration), Value::from(uid)],
                 )
                 .await?;

@@ -29,7 +29,8 @@ const DEFINITIONS: &[(&str, &str)] = &[
     (
         // Which migration a table belongs to: the primary key refuses a second one.
         "_datamigration_tables",
-        "table_name {table} NOT NULL, migration {name} NOT NULL, uid {uid} NOT NULL, PRIMARY KEY (table_name)",
+        "table_name {table} NOT NULL, migration {name} NOT NULL, uid {uid} NOT NULL, mapping {text} NOT NULL, \
+         PRIMARY KEY (table_name)",
     ),
     (
         "_datamigration_instances",

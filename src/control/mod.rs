@@ -11,6 +11,7 @@ mod error;
 mod instances;
 mod keys;
 mod local;
+mod mapping;
 pub mod rejects;
 mod sql;
 pub mod verified;
@@ -28,5 +29,6 @@ pub use keys::{
     forget_letters, letter_failed, queue_depth, queued, record_deletes, recorded_deletes,
 };
 pub use local::forget_finished_copy;
+pub use mapping::{mapping, record_mapping};
 pub use sql::{clock, now, parse_clock};
 pub use watermark::{advance as advance_watermark, read as watermark};

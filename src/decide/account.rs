@@ -56,19 +56,19 @@ fn totals(pass: &Pass, account: &mut Account) {
     {
         if let Some(progress) = &task.status.progress {
             copies += 1;
-            rows.copied += progress.rows;
-            rows.total += progress.rows_total.max(progress.rows);
-            rows.rejects += progress.rejects;
+            rows.copied = rows.copied.saturating_add(progress.rows);
+            rows.total = rows.total.saturating_add(progress.rows_total.max(progress.rows));
+            rows.rejects = rows.rejects.saturating_add(progress.rejects);
         }
     }
     let mut lag = None;
     for task in pass.world.tasks.iter().filter(|task| task.is(TaskKind::Verify)) {
         let Some(report) = &task.status.verify else { continue };
-        rows.repaired += report.repaired;
-        rows.outstanding += report.outstanding;
-        rows.rejects += report.rejects;
+        rows.repaired = rows.repaired.saturating_add(report.repaired);
+        rows.outstanding = rows.outstanding.saturating_add(report.outstanding);
+        rows.rejects = rows.rejects.saturating_add(report.rejects);
         if task.spec.scope == Some(VerifyScope::Full) {
-            rows.compared += report.compared;
+            rows.compared = rows.compared.saturating_add(report.compared);
         } else if let (Some(at), Some(through)) = (&task.status.reported_at, &report.verified_through)
             && let Ok(through) = through.parse::<DateTime>()
             && let Ok(through) = through.to_zoned(jiff::tz::TimeZone::UTC)
@@ -109,6 +109,11 @@ fn conditions(pass: &Pass, outlook: &Outlook, account: &mut Account) {
         .any(|was| was.type_ == ConditionType::FlipAcknowledged.as_str());
     if !(known && matches!(pass.position, Position::Unread(_))) {
         acknowledged(pass, outlook, findings);
+    }
+    if let Position::Strange(gate) | Position::Unproved { gate, .. } = &pass.position {
+        withdraw(pass, gate, findings);
+        account.rest_stands = true;
+        return;
     }
     let Some(rung) = pass.position.rung(pass.world) else {
         account.rest_stands = true;
@@ -334,13 +339,31 @@ fn acknowledged(pass: &Pass, outlook: &Outlook, findings: &mut Vec<Finding>) {
             });
             finding(kind, Truth::False, reason, message)
         }
-        Position::Unread(_) | Position::Adopt(_) | Position::Strange(_) => finding(
+        Position::Unread(_) | Position::Adopt(_) | Position::Unproved { .. } | Position::Strange(_) => finding(
             kind,
             Truth::Unknown,
             Reason::JournalUnknown,
             "the databases' journal is not known yet".to_owned(),
         ),
     });
+}
+
+/// What was proved is about rows that may be gone.
+fn withdraw(pass: &Pass, gate: &Gate, findings: &mut Vec<Finding>) {
+    let (Gate::Hold(reason, why) | Gate::Stop(reason, why)) = gate else {
+        return;
+    };
+    for kind in [
+        ConditionType::CopyComplete,
+        ConditionType::Verified,
+        ConditionType::ReverseVerified,
+        ConditionType::RollbackReady,
+    ] {
+        let previous = &pass.world.previous.conditions;
+        if previous.iter().any(|was| was.type_ == kind.as_str()) {
+            findings.push(finding(kind, Truth::Unknown, reason.clone(), why.clone()));
+        }
+    }
 }
 
 /// What has been proved about the rows.

@@ -48,8 +48,11 @@ impl Pass<'_> {
                     && matches!(outlook.shown, Some(Shown::Right))
             }
             // Without a Watch nothing was begun by this resource, and nothing will be learned.
-            Position::Unread(_) => gates::watch(self.world).is_none(),
-            Position::Adopt(_) | Position::Flight(_) | Position::Strange(_) => false,
+            Position::Unread(_) => {
+                let begun = self.flipped() && gates::preflight(self.preflight).passed();
+                gates::watch(self.world).is_none() && !begun
+            }
+            Position::Adopt(_) | Position::Flight(_) | Position::Unproved { .. } | Position::Strange(_) => false,
         };
         if !settled && !overdue {
             return;

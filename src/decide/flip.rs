@@ -16,6 +16,7 @@ use crate::decide::gates::{self, Gate, elapsed};
 use crate::decide::position::{Flight, Leg};
 use crate::decide::stance::{Stance, turns};
 use crate::observe::world::{ModeMap, Seen, World};
+use crate::words::{Mode, Side};
 
 /// Put-backs in short succession after which the ConfigMap is left alone for the rest of the minute.
 const PUT_BACKS: u32 = 5;
@@ -95,7 +96,10 @@ pub fn keep_mode(
                 None,
             );
         }
-        flip.put_back_at = None;
+        if let Some(at) = flip.put_back_at.take() {
+            // Whoever read it in between has seen this epoch from then on only.
+            flip.configured_at = Some(at);
+        }
         flip.put_backs = 0;
         return (Shown::Right, None);
     }
@@ -139,6 +143,26 @@ fn differences(map: &ModeMap, wanted: &BTreeMap<String, String>) -> Vec<String> 
             None => format!("{key} is missing instead of {value:?}"),
         })
         .collect()
+}
+
+/// An application that works on the target although no journal knows of it: the base would be changed without proof.
+pub fn not_on_the_target(migration: &Migration, world: &World) -> Gate {
+    let keys = &migration.application.keys;
+    let mode = world
+        .mode
+        .known()
+        .and_then(|map| map.data.get(&keys.write_mode)?.parse::<Mode>().ok());
+    match mode {
+        Some(mode) if mode.base() == Side::Target => Gate::Stop(
+            Reason::JournalUnexpected,
+            format!(
+                "ConfigMap {} shows {mode}, and the databases hold no journal of this migration: restore their \
+                 _datamigration_* tables; or, if the source has everything, set {} to SRC_ONLY",
+                migration.application.config_map, keys.write_mode
+            ),
+        ),
+        _ => Gate::Pass,
+    }
 }
 
 /// Pods whose annotation does not carry the epoch.

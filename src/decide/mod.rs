@@ -72,7 +72,7 @@ struct Outlook {
 /// Decides what to do now.
 pub fn decide(migration: &Migration, world: &World, now: Timestamp) -> Decision {
     let preflight = preflight_of(migration, world);
-    let position = position::position(world, preflight);
+    let position = position::position(migration, world, preflight);
     let desired = if world.deleting.is_some() {
         safe_rung(&position, world)
     } else {
@@ -127,11 +127,13 @@ fn whole(migration: &Migration, kind: TaskKind) -> MigrationTaskSpec {
 /// The rung to leave the application on when the resource goes away.
 fn safe_rung(position: &Position, world: &World) -> Phase {
     match position {
-        Position::Flight(Flight { stance, .. }) | Position::At { stance, .. } => match stance {
-            Stance::SourceOnly | Stance::SourceFirst | Stance::SourceFirstStrict => Phase::SourceOnly,
-            Stance::TargetFirstStrict | Stance::TargetFirst => Phase::TargetFirst,
-            Stance::TargetOnly => position.rung(world).unwrap_or(Phase::TargetOnly),
-        },
+        Position::Flight(Flight { stance, .. }) | Position::At { stance, .. } | Position::Unproved { stance, .. } => {
+            match stance {
+                Stance::SourceOnly | Stance::SourceFirst | Stance::SourceFirstStrict => Phase::SourceOnly,
+                Stance::TargetFirstStrict | Stance::TargetFirst => Phase::TargetFirst,
+                Stance::TargetOnly => position.rung(world).unwrap_or(Phase::TargetOnly),
+            }
+        }
         _ => Phase::SourceOnly,
     }
 }

@@ -14,7 +14,7 @@ use crate::api::conditions::Reason;
 use crate::api::phase::Phase;
 use crate::api::status::FlipStatus;
 use crate::api::task::{ControlSpec, Journal, TaskKind};
-use crate::observe::world::Seen;
+use crate::observe::world::{Seen, Task};
 use crate::words::{Direction, Side};
 
 impl Pass<'_> {
@@ -34,6 +34,15 @@ impl Pass<'_> {
                 outlook
             }
             Position::Untouched => self.untouched(),
+            Position::Unproved { stance, control, gate } => {
+                self.base_tasks(true);
+                if self.world.finalizer || self.world.deleting.is_some() {
+                    self.set_control(stance::anew(&control, stance, self.seen()));
+                }
+                let mut outlook = plain(gate);
+                outlook.flip.clone_from(&self.world.previous.flip);
+                outlook
+            }
             Position::Adopt(control) => {
                 self.set_control(control.clone());
                 self.base_tasks(true);
@@ -56,7 +65,7 @@ impl Pass<'_> {
     fn without_journal(&mut self) {
         let watch = gates::watch(self.world);
         let passed = gates::preflight(self.preflight).passed();
-        self.base_tasks(watch.is_some() || (passed && self.world.deleting.is_none()));
+        self.base_tasks(watch.is_some() || (passed && (self.world.deleting.is_none() || self.flipped())));
         // What works, works on: databases and epochs refuse it if it should not.
         for task in self
             .world
@@ -76,11 +85,15 @@ impl Pass<'_> {
             overdue: None,
             next: None,
         };
-        let ready = gates::alone(self.world).and_then(|| gates::preflight(self.preflight));
+        let ready = gates::alone(self.world)
+            .and_then(|| gates::preflight(self.preflight))
+            .and_then(|| flip::not_on_the_target(self.migration, self.world));
         let plan = rungs::source_only::leave(self.desired, self.suspended);
         let climbs = plan.next.is_some() && ready.passed();
         let watch = gates::watch(self.world);
-        self.base_tasks(climbs);
+        // What was begun because of an epoch in the ConfigMap or in the status goes on saying that there is no journal.
+        let asked = self.flipped() || position::told(self.migration, self.world) > 0;
+        self.base_tasks(climbs || (asked && watch.is_some()));
         outlook.gate = ready.and_then(|| plan.gate);
         if climbs {
             match watch.filter(|task| task.report().is_some()) {
@@ -298,8 +311,21 @@ impl Pass<'_> {
         if let Some(next) = next
             && (self.world.finalizer || self.world.deleting.is_some())
         {
-            self.set_control(stance::intent(control, next));
+            self.set_control(stance::intent(control, next, self.seen()));
         }
+    }
+
+    /// The highest epoch that the application may have seen, whoever showed it.
+    fn seen(&self) -> i64 {
+        let report = gates::watch(self.world).and_then(Task::report);
+        let instances = report.iter().flat_map(|(report, _)| &report.instances);
+        let highest = instances.map(|row| row.epoch).max().unwrap_or(0);
+        highest.max(position::told(self.migration, self.world))
+    }
+
+    /// This resource has flipped the application before.
+    pub(super) fn flipped(&self) -> bool {
+        self.world.previous.epoch > 0
     }
 
     fn set_control(&mut self, control: ControlSpec) {

@@ -2,11 +2,12 @@
 //! The resource's own status is never asked.
 
 use crate::api::conditions::Reason;
+use crate::api::migration::Migration;
 use crate::api::phase::Phase;
 use crate::api::task::{ControlSpec, Journal, TaskKind, WatchReport};
 use crate::decide::gates::{self, Gate};
 use crate::decide::rungs::target_only::the;
-use crate::decide::stance::{Stance, rung_in_flight};
+use crate::decide::stance::{Stance, rung_in_flight, turns};
 use crate::observe::world::{Outcome, Task, World};
 
 /// Where a migration is.
@@ -25,6 +26,12 @@ pub enum Position {
         stance: Stance,
         control: ControlSpec,
         journal: Journal,
+    },
+    /// The base is right, and what was proved about the other side holds no longer: it has to be proved anew.
+    Unproved {
+        stance: Stance,
+        control: ControlSpec,
+        gate: Gate,
     },
     /// The journal contradicts what was there before.
     Strange(Gate),
@@ -54,7 +61,7 @@ impl Position {
     pub fn control(&self) -> Option<&ControlSpec> {
         match self {
             Self::Flight(flight) => Some(&flight.control),
-            Self::At { control, .. } | Self::Adopt(control) => Some(control),
+            Self::At { control, .. } | Self::Unproved { control, .. } | Self::Adopt(control) => Some(control),
             Self::Unread(_) | Self::Untouched | Self::Strange(_) => None,
         }
     }
@@ -66,6 +73,10 @@ impl Position {
             Self::Untouched => Some(Phase::SourceOnly),
             Self::Adopt(control) => Stance::of(control.mode, control.secondary).map(Stance::rung),
             Self::Flight(flight) => Some(rung_in_flight(&flight.control, flight.stance)),
+            Self::Unproved { stance, control, .. } if control.min_epoch < control.epoch => {
+                Some(rung_in_flight(control, *stance))
+            }
+            Self::Unproved { stance, .. } => Some(stance.rung()),
             Self::At { stance, journal, .. } => Some(match stance {
                 Stance::TargetOnly if archived(journal, world) => Phase::Archived,
                 _ => stance.rung(),
@@ -92,13 +103,14 @@ pub fn archived(journal: &Journal, world: &World) -> bool {
 }
 
 /// Reads the position from the reports of Preflight and Watch.
-pub fn position(world: &World, preflight: Option<&Task>) -> Position {
+pub fn position(migration: &Migration, world: &World, preflight: Option<&Task>) -> Position {
     let Some(watch) = gates::watch(world) else {
         return match preflight {
             Some(task) if task.outcome() == Outcome::Succeeded => match &task.status.journal {
-                None => Position::Untouched,
+                // Its report may be from before the first flip: a Watch that is gone was there for something.
+                None if world.previous.epoch == 0 && told(migration, world) == 0 => Position::Untouched,
                 // Whatever it says, it is read again by the Watch, and taken over from there.
-                Some(_) => unread("the journal that the databases hold is to be read"),
+                _ => unread("the journal that the databases hold is to be read"),
             },
             other => Position::Unread(gates::preflight(other)),
         };
@@ -112,7 +124,10 @@ pub fn position(world: &World, preflight: Option<&Task>) -> Position {
         }
         return unread("the journal is being read from the databases");
     };
-    match (watch.spec.control.as_ref(), journal) {
+    if let Some(position) = watch.spec.control.as_ref().and_then(|control| lost(control, report)) {
+        return position;
+    }
+    let position = match (watch.spec.control.as_ref(), journal) {
         // What cannot be read is unknown, which is not the same as absent.
         (control, None) if report.problem.is_some() && control.is_none_or(|control| control.min_epoch > 0) => {
             unreadable(report)
@@ -130,14 +145,88 @@ pub fn position(world: &World, preflight: Option<&Task>) -> Position {
             }
         }
         (Some(control), Some(journal)) => compare(control, journal, report),
+    };
+    if let Position::At { stance, control, .. } = &position
+        && let Some(gate) = ahead(migration, world, control, report)
+    {
+        return Position::Unproved {
+            stance: *stance,
+            control: control.clone(),
+            gate,
+        };
     }
+    position
+}
+
+/// The epoch that the ConfigMap shows; 0 where it shows none.
+pub fn told(migration: &Migration, world: &World) -> i64 {
+    let shown = world
+        .mode
+        .known()
+        .and_then(|map| map.data.get(&migration.application.keys.epoch));
+    shown.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// A database that carries less than what was closed there is not the one that was copied and compared.
+fn lost(control: &ControlSpec, report: &WatchReport) -> Option<Position> {
+    let lost = |side| report.lost.contains(&side) && control.least(side) > 0;
+    let base = control.mode.base();
+    if !(lost(base) || lost(base.other())) {
+        return None;
+    }
+    let why = report
+        .problem
+        .clone()
+        .unwrap_or_else(|| "a database has lost writes, by a failover or a restored backup".to_owned());
+    let stance = Stance::of(control.mode, control.secondary)?;
+    let swapping = turns(control) && stance.strict() && control.min_epoch < control.epoch;
+    if lost(base) || swapping {
+        return Some(strange(format!(
+            "{why}; the {base} is the base: find out what it has lost, and restore its control tables before anything else \
+             is done"
+        )));
+    }
+    Some(Position::Unproved {
+        stance,
+        control: control.clone(),
+        gate: Gate::Hold(
+            Reason::JournalUnexpected,
+            format!("{why}; the {base} is right, and everything is proved anew from there"),
+        ),
+    })
+}
+
+/// Instances that work in an epoch which nobody flipped them to write where nobody knows.
+fn ahead(migration: &Migration, world: &World, control: &ControlSpec, report: &WatchReport) -> Option<Gate> {
+    let map = &migration.application.config_map;
+    let shown = told(migration, world);
+    let what = if shown > control.epoch {
+        format!("ConfigMap {map} shows epoch {shown}")
+    } else {
+        let row = report
+            .instances
+            .iter()
+            .find(|row| row.epoch > control.epoch && row.seen_seconds_ago <= gates::GONE_AFTER_SECONDS)?;
+        format!("pod {} works in epoch {}", row.pod, row.epoch)
+    };
+    Some(Gate::Hold(
+        Reason::FlipReverted,
+        format!(
+            "{what}, and epoch {} is the latest: somebody else flipped the application; it is given a new epoch, and \
+             everything is proved anew",
+            control.epoch
+        ),
+    ))
 }
 
 fn compare(control: &ControlSpec, journal: &Journal, report: &WatchReport) -> Position {
     if journal.epoch > control.epoch {
-        return Position::Adopt(as_control(journal));
+        return Position::Adopt(ControlSpec {
+            min_epoch: journal.min_epoch.max(control.min_epoch),
+            ..as_control(journal)
+        });
     }
-    if journal.epoch < control.min_epoch {
+    if journal.epoch < control.least(control.mode.base().other()) {
         return strange(format!(
             "the journal went back from epoch {} to {}: a database has lost writes, by a failover or a restored backup",
             control.min_epoch, journal.epoch

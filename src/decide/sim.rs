@@ -268,6 +268,12 @@ impl Sim {
 
     fn raise(&mut self, side: Side) {
         let Some(control) = self.asked() else { return };
+        if [Side::Source, Side::Target]
+            .into_iter()
+            .any(|side| self.lost(&control, side))
+        {
+            return;
+        }
         let row = self.side(side);
         if row.as_ref().is_none_or(|row| row.epoch < control.epoch) {
             *row = Some(Journal {
@@ -294,6 +300,14 @@ impl Sim {
             row.min_epoch = control.min_epoch;
             row.acked_at = Some("2026-11-21 12:00:00.000000".to_owned());
         }
+    }
+
+    fn lost(&self, control: &ControlSpec, side: Side) -> bool {
+        let row = match side {
+            Side::Source => &self.source,
+            Side::Target => &self.target,
+        };
+        row.as_ref().map_or(0, |row| row.epoch) < control.least(side)
     }
 
     fn read(&mut self, shop: usize) {
@@ -359,6 +373,11 @@ impl Sim {
             failed_second_writes: 0,
         });
         let instances: Vec<Instance> = instances.collect();
+        let asked = self.asked();
+        let sides = [Side::Source, Side::Target].into_iter();
+        let lost: Vec<Side> = sides
+            .filter(|side| asked.as_ref().is_some_and(|asked| self.lost(asked, *side)))
+            .collect();
         let Some(watch) = self
             .world
             .tasks
@@ -368,7 +387,6 @@ impl Sim {
             return;
         };
         let journals = source.as_ref().zip(target.as_ref());
-        let asked = watch.spec.control.clone();
         let on_all =
             |get: fn(&Journal) -> i64, asked: i64| journals.is_some_and(|(a, b)| get(a) == asked && get(b) == asked);
         watch.status.phase = TaskPhase::Running;
@@ -380,16 +398,22 @@ impl Sim {
             clock: None,
             instances,
             queue: 0,
-            problem: None,
+            problem: (!lost.is_empty()).then(|| "a database went back: it has lost writes".to_owned()),
+            lost,
         });
-        // The lowest row; only one side there: as good as none.
-        watch.status.journal = journals.map(|(a, b)| {
-            let low = if a.epoch <= b.epoch { a } else { b };
-            let acked = a.acked_at.clone().and(b.acked_at.clone());
+        // The lowest row, unless nobody asked for the higher one.
+        let rows: Vec<&Journal> = [&source, &target].into_iter().flatten().collect();
+        let unasked = rows
+            .iter()
+            .max_by_key(|row| row.epoch)
+            .filter(|row| asked.as_ref().is_none_or(|asked| row.epoch > asked.epoch));
+        let shown = unasked.or_else(|| rows.iter().min_by_key(|row| row.epoch));
+        watch.status.journal = shown.map(|shown| {
+            let acked = journals.and_then(|(a, b)| a.acked_at.clone().and(b.acked_at.clone()));
             Journal {
-                min_epoch: a.min_epoch.min(b.min_epoch),
-                acked_at: acked,
-                ..low.clone()
+                min_epoch: rows.iter().map(|row| row.min_epoch).min().unwrap_or(0),
+                acked_at: acked.filter(|_| rows.iter().all(|row| row.epoch == shown.epoch)),
+                ..(*shown).clone()
             }
         });
     }

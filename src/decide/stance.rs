@@ -59,6 +59,16 @@ impl Stance {
         }
     }
 
+    /// The same base, with second writes that may be missing.
+    #[must_use]
+    pub const fn lenient(self) -> Self {
+        match self {
+            SourceFirst | SourceFirstStrict => SourceFirst,
+            TargetFirstStrict | TargetFirst => TargetFirst,
+            SourceOnly | TargetOnly => self,
+        }
+    }
+
     pub const fn strict(self) -> bool {
         matches!(self, SourceFirstStrict | TargetFirstStrict)
     }
@@ -110,8 +120,9 @@ impl Stance {
     }
 }
 
-/// The control row of the epoch that takes the application from `now` to `next`.
-pub fn intent(now: Option<&ControlSpec>, next: Stance) -> ControlSpec {
+/// The control row of the epoch that takes the application from `now` to `next`. `seen`: the highest epoch that the
+/// application may have seen; instances never follow a lower one.
+pub fn intent(now: Option<&ControlSpec>, next: Stance, seen: i64) -> ControlSpec {
     let zero = ControlSpec {
         epoch: 0,
         min_epoch: 0,
@@ -121,7 +132,7 @@ pub fn intent(now: Option<&ControlSpec>, next: Stance) -> ControlSpec {
         base_since: 0,
     };
     let now = now.unwrap_or(&zero);
-    let epoch = now.epoch + 1;
+    let epoch = now.epoch.max(seen).saturating_add(1);
     let first = next == SourceFirst && now.mode == Mode::SrcOnly;
     let swaps = now.mode.base() != next.base();
     ControlSpec {
@@ -129,8 +140,23 @@ pub fn intent(now: Option<&ControlSpec>, next: Stance) -> ControlSpec {
         min_epoch: now.min_epoch,
         mode: next.mode(),
         secondary: next.secondary(),
-        round: if first { now.round + 1 } else { now.round },
+        round: if first { now.round.saturating_add(1) } else { now.round },
         base_since: if first || swaps { epoch } else { now.base_since },
+    }
+}
+
+/// The control row of an epoch that stays where the application is and counts nothing as proved any more.
+pub fn anew(now: &ControlSpec, stance: Stance, seen: i64) -> ControlSpec {
+    let next = stance.lenient();
+    let intent = intent(Some(now), next, seen);
+    if !next.mode().writes_both() {
+        return intent;
+    }
+    ControlSpec {
+        base_since: intent.epoch,
+        // Only the way from the source has a copy.
+        round: intent.round.saturating_add(i64::from(next == SourceFirst)),
+        ..intent
     }
 }
 
@@ -183,7 +209,7 @@ mod tests {
             SourceOnly,
             SourceFirst,
         ] {
-            let control = intent(at.as_ref(), next);
+            let control = intent(at.as_ref(), next, 0);
             assert_eq!(Stance::of(control.mode, control.secondary), Some(next));
             seen.push((control.epoch, control.round, control.base_since));
             at = Some(control);

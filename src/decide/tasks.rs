@@ -126,7 +126,7 @@ impl Upkeep {
                         // A Watch goes on from what the failed one was asked to keep.
                         let mut spec = spec.clone();
                         spec.control.clone_from(&task.spec.control);
-                        let attempt = task.attempt + 1;
+                        let attempt = task.attempt.saturating_add(1);
                         self.actions.push(Action::CreateTask {
                             name: attempt_name(&base, attempt),
                             attempt,

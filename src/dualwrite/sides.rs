@@ -109,6 +109,11 @@ impl Sides {
         Ok(self.lock().pairs.entry(table).or_insert(Arc::new(pair)).clone())
     }
 
+    /// The same, if it is known already.
+    pub fn known_pair(&self, table: usize) -> Option<Arc<TablePair>> {
+        self.lock().pairs.get(&table).cloned()
+    }
+
     /// After an error that a changed table would explain: the next write looks again.
     pub fn forget_shapes(&self) {
         let mut known = self.lock();

@@ -84,6 +84,15 @@ impl Part {
 /// Whether both sides' shapes are known, and if not why not.
 type Pairs = Result<Vec<Arc<TablePair>>, String>;
 
+/// What an attempt means to do about the follower; said before any of it is begun, so that one that is away is not even
+/// asked for its tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Second {
+    Try,
+    /// The circuit breaker is open: the keys are queued.
+    Skip,
+}
+
 pub(super) async fn attempt<T>(
     core: &Arc<Core>,
     stance: &Stance,
@@ -110,9 +119,15 @@ pub(super) async fn attempt<T>(
             absent: Vec::new(),
         });
     }
-    let pairs = match stance.follower() {
-        Some(_) => Some(pairs(core, &tables).await),
-        None => None,
+    // Strict has no use for the breaker: it must try.
+    let second = match stance.secondary {
+        SecondaryWrites::Lenient if stance.follower().is_some() && !core.breaker.allows(Instant::now()) => Second::Skip,
+        _ => Second::Try,
+    };
+    let pairs = match (stance.follower(), second) {
+        (Some(_), Second::Try) => Some(pairs(core, &tables).await),
+        (Some(_), Second::Skip) => Some(known_pairs(core, &tables)),
+        (None, _) => None,
     };
 
     let mut tx = core.sides.database(base)?.begin(core.base_options()).await?;
@@ -144,7 +159,7 @@ pub(super) async fn attempt<T>(
     {
         return Err(rolled_back(tx, fault).await);
     }
-    finish(core, stance, &parts, images, tx).await.map(|()| value)
+    finish(core, stance, &parts, (second, images), tx).await.map(|()| value)
 }
 
 /// Both shapes, within the follower's time: one that is away must not hold the write up.
@@ -160,6 +175,15 @@ async fn pairs(core: &Core, tables: &[usize]) -> Pairs {
     within(core.settings.follower_timeout, all)
         .await
         .unwrap_or_else(|| Err("the follower's table was not described in time".to_owned()))
+}
+
+/// Both shapes, where they are known already: the version is stamped in digits that both sides keep.
+fn known_pairs(core: &Core, tables: &[usize]) -> Pairs {
+    tables
+        .iter()
+        .map(|table| core.sides.known_pair(*table))
+        .collect::<Option<_>>()
+        .ok_or_else(|| "the follower's table is not known".to_owned())
 }
 
 /// Step 1 up to the application's SQL: the epoch is checked, the keys are locked.
@@ -323,7 +347,7 @@ async fn finish(
     core: &Arc<Core>,
     stance: &Stance,
     parts: &[Part],
-    images: Option<Result<Vec<Image>, String>>,
+    (intended, images): (Second, Option<Result<Vec<Image>, String>>),
     mut tx: Tx,
 ) -> Result<(), Fault> {
     let owed: Vec<Owed> = parts
@@ -338,7 +362,7 @@ async fn finish(
         .collect();
     let (mut second, mut queued) = (None, false);
     if let (Some(follower), Some(images)) = (stance.follower(), images) {
-        let (put, why) = match second_write(core, stance, follower, images).await {
+        let (put, why) = match second_write(core, stance, follower, intended, images).await {
             Ok(waiting) => {
                 second = waiting;
                 (Put::Done, String::new())
@@ -421,18 +445,19 @@ async fn finish(
     }
 }
 
-/// The second write, unless the breaker is open. Strict has no use for the breaker: it must try.
+/// The second write, unless the breaker was open when the attempt began.
 async fn second_write(
     core: &Arc<Core>,
     stance: &Stance,
     follower: Side,
+    intended: Second,
     images: Result<Vec<Image>, String>,
 ) -> Result<Option<Tx>, PutFault> {
     let failed = |message: String| StoreError::Other {
         label: follower.to_string(),
         message,
     };
-    if stance.secondary == SecondaryWrites::Lenient && !core.breaker.allows(Instant::now()) {
+    if intended == Second::Skip {
         return Err(PutFault::Failed(failed(
             "not tried: the last second writes failed (circuit breaker)".to_owned(),
         )));
@@ -440,8 +465,9 @@ async fn second_write(
     let result = match images {
         Ok(images) => follower::put(core, follower, stance, images).await,
         Err(why) => {
-            core.breaker.failed(Instant::now());
-            return Err(PutFault::Failed(failed(why)));
+            let error = failed(why);
+            core.breaker_failed(&error);
+            return Err(PutFault::Failed(error));
         }
     };
     match &result {
@@ -469,6 +495,10 @@ impl Core {
         if !error.is_transient() {
             self.sides.forget_shapes();
         }
+        self.breaker_failed(error);
+    }
+
+    fn breaker_failed(&self, error: &StoreError) {
         if self.breaker.failed(Instant::now()) {
             Counters::add(&self.counters.breaker_opened, 1);
             tracing::warn!(%error, "the follower keeps failing; second writes are queued without a try");

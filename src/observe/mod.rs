@@ -30,6 +30,7 @@ pub async fn observe(
         .tasks(migration)
         .await?
         .into_iter()
+        .filter(|task| owned(task, raw))
         .map(|task| self::task(task, &jobs, &worker_pods))
         .collect();
     let mode = match platform
@@ -59,6 +60,13 @@ pub async fn observe(
         deleting: raw.metadata.deletion_timestamp.as_ref().map(|time| time.0),
         finalizer: raw.finalizers().iter().any(|name| name == FINALIZER),
     })
+}
+
+/// A task of an earlier resource of the same name is evidence for nothing: it goes away with its owner, by and by.
+fn owned(task: &MigrationTask, raw: &DataMigration) -> bool {
+    task.owner_references()
+        .iter()
+        .any(|owner| Some(&owner.uid) == raw.metadata.uid.as_ref())
 }
 
 fn waits(job: &KubeJob) -> bool {
@@ -293,6 +301,22 @@ mod tests {
         ] {
             assert_eq!(job(&with(fine), &[]).trouble, None);
         }
+    }
+
+    #[test]
+    fn a_task_that_another_resource_of_the_name_left_behind_does_not_count() {
+        let raw = orders();
+        let task = |owner: &str| -> MigrationTask {
+            serde_json::from_value(json!({
+                "apiVersion": "datamigration.dev/v1alpha1", "kind": "MigrationTask",
+                "metadata": {"name": "orders-copy-orders-r1e1", "ownerReferences": [
+                    {"apiVersion": "datamigration.dev/v1alpha1", "kind": "DataMigration", "name": "orders", "uid": owner}]},
+                "spec": {"migration": "orders", "kind": "Copy", "direction": "Forward", "epoch": 1},
+            }))
+            .unwrap()
+        };
+        assert!(owned(&task("u-1"), &raw));
+        assert!(!owned(&task("u-0"), &raw));
     }
 
     #[test]

@@ -17,12 +17,13 @@ use super::connect::secrets_dir;
 use super::context::{Shard, TaskContext};
 use super::error::WorkError;
 use super::fence;
+use super::mapped;
 use super::work::mode;
 use crate::api::migration::Table;
 use crate::api::task::{ArchiveReport, ArchivedTable, Progress};
 use crate::control::{self, Archived as State, Control};
 use crate::store::{TableSchema, Tx, TxOptions};
-use crate::words::Mode;
+use crate::words::{Mode, Side};
 use delete::children_first;
 use destination::Destination;
 use export::{Archived, read_manifest};
@@ -124,6 +125,14 @@ impl OneShard<'_> {
     }
 
     async fn archive(&self, folder: &Path, table: &Table) -> Result<(), WorkError> {
+        self.context
+            .retry(async || {
+                let (mut tx, control) = self.begin().await?;
+                let checked = mapped::check(&mut tx, &control.migration, table, Side::Source).await;
+                tx.rollback().await;
+                checked
+            })
+            .await?;
         let schema = self
             .context
             .retry(async || fence::check(self.context, self.shard, &table.name).await)

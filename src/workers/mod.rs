@@ -12,6 +12,7 @@ mod fence;
 mod indexes;
 mod kubernetes;
 mod loader;
+mod mapped;
 mod order;
 mod pace;
 mod preflight;

@@ -3,6 +3,7 @@
 
 use super::context::{Shard, TaskContext};
 use super::error::WorkError;
+use super::mapped;
 use super::pace::Waits;
 use super::sequences::{Counter, Handover, State};
 use super::watch::{Look, Seen};
@@ -11,7 +12,7 @@ use crate::api::migration::Table;
 use crate::api::task::ControlSpec;
 use crate::control::{self, Archived, Control};
 use crate::store::TxOptions;
-use crate::words::{SecondaryWrites, Side};
+use crate::words::{Mode, SecondaryWrites, Side};
 use std::time::{Duration, Instant};
 
 /// A raise waits no longer for the transactions in flight, at first and at most: every writer that begins meanwhile
@@ -54,10 +55,10 @@ impl<'c> Raiser<'c> {
 
     /// Does the next stage that is due. A failure is a finding: what could be raised is, the rest is tried again.
     pub async fn converge(&mut self, look: &Look, wanted: &ControlSpec) -> Reached {
-        if let Some(ahead) = ahead(look, wanted) {
+        if let Some(problem) = ahead(look, wanted).or_else(|| behind(self.context, look, wanted)) {
             return Reached {
                 changed: false,
-                problem: Some(ahead),
+                problem: Some(problem),
             };
         }
         if self.not_before.is_some_and(|at| Instant::now() < at) {
@@ -127,16 +128,20 @@ impl<'c> Raiser<'c> {
             handover.move_auto_increment(&shard.database).await?;
         }
         let mut tx = shard.database.begin(short(self.wait)).await?;
-        let tables: Vec<&str> = migration
-            .tables
-            .iter()
-            .map(|table| match seen.side {
-                Side::Source => table.name.as_str(),
-                Side::Target => table.target.as_str(),
-            })
-            .collect();
+        let names = migration.tables.iter().map(|table| mapped::name_on(table, seen.side));
+        let tables: Vec<&str> = names.collect();
+        // A round takes its tables with it as they are when it begins, or when a database has to be begun anew.
+        let fresh = row.is_none() || wanted.min_epoch == 0 || (wanted.begins() && wanted.mode == Mode::SrcFirst);
+        if !fresh {
+            for table in &migration.tables {
+                mapped::check(&mut tx, &migration.id(), table, seen.side).await?;
+            }
+        }
         // Takes the control rows exclusively: waits for the writes in flight, and shuts out all others until it commits.
         control::claim_tables(&mut tx, &migration.id(), &migration.uid, &tables).await?;
+        if fresh {
+            mapped::record(&mut tx, &migration.id(), &migration.tables, seen.side).await?;
+        }
         let row = Control {
             migration: migration.id(),
             uid: migration.uid.clone(),
@@ -259,6 +264,32 @@ impl Look {
             .iter()
             .all(|seen| matches!(&seen.row, Ok(Some(row)) if holds(row)))
     }
+}
+
+impl Seen {
+    /// Whether the shard carries less than what was closed there before.
+    pub fn lost(&self, wanted: &ControlSpec) -> bool {
+        let Ok(row) = &self.row else { return false };
+        row.as_ref().map_or(0, |row| row.epoch) < wanted.least(self.side)
+    }
+}
+
+/// A database without what it had is not the one that the evidence is about. Raising its row would hide that.
+fn behind(context: &TaskContext, look: &Look, wanted: &ControlSpec) -> Option<String> {
+    let lost = look.rows.iter().find(|seen| seen.lost(wanted))?;
+    let label = context.shards(lost.side)[lost.at].database.label();
+    let least = wanted.least(lost.side);
+    Some(match &lost.row {
+        Ok(Some(row)) => format!(
+            "{label} went back from epoch {least} to {}: it has lost writes, by a failover or a restored backup; nothing is \
+             raised there",
+            row.epoch
+        ),
+        _ => format!(
+            "{label} has no control row, though epoch {least} was closed there: its tables were lost, or it is another \
+             database; nothing is raised there"
+        ),
+    })
 }
 
 /// The journal is right about where the migration is; a task that asks for less was written by somebody who did not

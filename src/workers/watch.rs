@@ -60,7 +60,7 @@ pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
                 seen = look(context).await;
             }
         }
-        let journal = journal(&seen)?;
+        let journal = journal(&seen, wanted.control.as_ref())?;
         let report = report(context, &seen, journal.as_ref(), wanted.control.as_ref(), problem).await;
         let now = Told::of(&report, journal.as_ref(), wanted.generation);
         context.status.note(|status| {
@@ -97,6 +97,7 @@ struct Told {
     generation: i64,
     journal: Option<Journal>,
     flags: (bool, bool),
+    lost: Vec<Side>,
     queue: bool,
     problem: Option<String>,
     instances: Vec<(String, String, i64, String, bool)>,
@@ -124,6 +125,7 @@ impl Told {
             generation,
             journal: journal.cloned(),
             flags: (report.epoch_on_all_shards, report.min_epoch_on_all_shards),
+            lost: report.lost.clone(),
             queue: report.queue > 0,
             problem: report.problem.clone(),
             instances,
@@ -152,7 +154,7 @@ pub(super) async fn read_journal(context: &TaskContext) -> Result<Option<Journal
             rows.push(Seen { side, at, row });
         }
     }
-    journal(&Look { rows })
+    journal(&Look { rows }, None)
 }
 
 async fn read_row(context: &TaskContext, shard: &Shard) -> Result<Option<Control>, WorkError> {
@@ -166,25 +168,29 @@ async fn read_row(context: &TaskContext, shard: &Shard) -> Result<Option<Control
     Ok(row)
 }
 
-/// The journal: where the shards differ, the lowest; none when no shard that can be read has one. A shard without a row
-/// (a target that was made anew) does not undo what the others know.
-fn journal(look: &Look) -> Result<Option<Journal>, WorkError> {
+/// The journal: where the shards differ, the lowest, as long as it is known what they are on their way to. An epoch that
+/// nobody asked this worker for was begun by an earlier one: it is told, so that it is taken over and finished. None when
+/// no shard that can be read has a row; one without a row does not undo what the others know.
+fn journal(look: &Look, wanted: Option<&ControlSpec>) -> Result<Option<Journal>, WorkError> {
     let rows: Vec<&Control> = look
         .rows
         .iter()
         .filter_map(|seen| seen.row.as_ref().ok()?.as_ref())
         .collect();
-    let Some(lowest) = rows.iter().min_by_key(|row| (row.epoch, row.min_epoch)) else {
+    let order = |row: &&&Control| (row.epoch, row.min_epoch);
+    let highest = rows.iter().max_by_key(order);
+    let unasked = highest.filter(|row| wanted.is_none_or(|wanted| row.epoch > wanted.epoch));
+    let Some(shown) = unasked.or_else(|| rows.iter().min_by_key(order)) else {
         return Ok(None);
     };
     Ok(Some(Journal {
-        epoch: lowest.epoch,
-        min_epoch: rows.iter().map(|row| row.min_epoch).min().unwrap_or(lowest.min_epoch),
-        mode: mode(lowest)?,
-        secondary: secondary(lowest)?,
-        round: lowest.round,
-        base_since: lowest.base_since,
-        acked_at: acked_at(&rows, lowest.epoch),
+        epoch: shown.epoch,
+        min_epoch: rows.iter().map(|row| row.min_epoch).min().unwrap_or(shown.min_epoch),
+        mode: mode(shown)?,
+        secondary: secondary(shown)?,
+        round: shown.round,
+        base_since: shown.base_since,
+        acked_at: acked_at(&rows, shown.epoch),
         // A fence on one side is a fence: only the source carries one.
         fenced: rows.iter().any(|row| row.fenced),
         // While rows are being deleted the archive still has work to do.
@@ -193,7 +199,7 @@ fn journal(look: &Look) -> Result<Option<Journal>, WorkError> {
             control::Archived::Compared => row.intent.is_none(),
             control::Archived::Deleted => true,
         }),
-        uid: lowest.uid.clone(),
+        uid: shown.uid.clone(),
     }))
 }
 
@@ -225,6 +231,7 @@ async fn report(
     let mut report = WatchReport {
         epoch_on_all_shards: all(&|row| wanted.is_some_and(|wanted| row.epoch == wanted.epoch)),
         min_epoch_on_all_shards: all(&|row| wanted.is_some_and(|wanted| row.min_epoch >= wanted.min_epoch)),
+        lost: lost(look, wanted),
         ..WatchReport::default()
     };
     let base = journal.map_or(Side::Source, |journal| journal.mode.base());
@@ -256,6 +263,17 @@ async fn report(
     report.instances = instances.into_values().collect();
     report.problem = (!problems.is_empty()).then(|| problems.join("; "));
     report
+}
+
+fn lost(look: &Look, wanted: Option<&ControlSpec>) -> Vec<Side> {
+    let mut sides: Vec<Side> = look
+        .rows
+        .iter()
+        .filter(|seen| wanted.is_some_and(|wanted| seen.lost(wanted)))
+        .map(|seen| seen.side)
+        .collect();
+    sides.dedup();
+    sides
 }
 
 struct Gathered {

@@ -4,6 +4,7 @@
 use super::context::{Shard, TaskContext};
 use super::drift;
 use super::error::WorkError;
+use super::mapped;
 use crate::api::migration::{ColumnRule, Table};
 use crate::control::{self, Control};
 use crate::rows::{Comparison, Row, Value, digest};
@@ -128,6 +129,17 @@ impl Work {
                 Ok((acknowledged(context, row)?, base_controlled))
             })
             .await?;
+        if control.epoch > 0 {
+            let side = context.task.direction.base();
+            context
+                .retry(async || {
+                    let mut tx = base.begin(TxOptions::read_only()).await?;
+                    let checked = mapped::check(&mut tx, &context.migration.id(), &table, side).await;
+                    tx.rollback().await;
+                    checked
+                })
+                .await?;
+        }
         Ok(Self {
             ctx: context.clone(),
             pair,

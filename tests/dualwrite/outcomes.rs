@@ -1,6 +1,7 @@
 //! The matrix of results: what each failure, at each step, means for the caller and leaves in the databases.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use datamigration::dualwrite::{ApplyError, Refusal, WriteError};
@@ -69,6 +70,47 @@ async fn a_follower_that_hangs_is_given_up_in_its_time_and_then_not_tried() {
     // The follower answers again; the next write reaches it.
     upsert(&shop, 1, "both").await.unwrap();
     pair.assert_alike().await;
+}
+
+/// A process that starts while the follower hangs knows nothing of the follower's tables. Once the breaker is open it does
+/// not ask for them on every write either: each would wait for the follower's whole time.
+#[tokio::test]
+async fn an_open_breaker_asks_the_follower_nothing() {
+    let pair = Pair::new(MariaDb, Postgres).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hangs = format!("postgres://u:p@{}/nothing", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let silent = tokio::spawn({
+        let asked = asked.clone();
+        async move {
+            let mut held = Vec::new();
+            while let Ok((connection, _)) = listener.accept().await {
+                asked.fetch_add(1, Ordering::Relaxed);
+                held.push(connection);
+            }
+        }
+    });
+    let shop = pair
+        .builder_on("shop-0", Some(&pair.source.url), Some(&hangs))
+        .follower_timeout(Duration::from_millis(200))
+        .start();
+    let mut id = 0;
+    while shop.counters().breaker_opened == 0 {
+        id += 1;
+        upsert(&shop, id, "queued").await.unwrap();
+    }
+    let (before, since) = (asked.load(Ordering::Relaxed), Instant::now());
+    for more in 1..=12 {
+        upsert(&shop, id + more, "queued").await.unwrap();
+    }
+    // One try per second is what the breaker lets through.
+    let tries = asked.load(Ordering::Relaxed) - before;
+    assert!(
+        tries as u64 <= since.elapsed().as_secs() + 1,
+        "the follower was asked {tries} times"
+    );
+    assert_eq!(pair.queue(&pair.source).await, id + 12);
+    silent.abort();
 }
 
 #[tokio::test]

@@ -186,6 +186,16 @@ impl World {
 
     /// Raises an epoch and lets everybody acknowledge it, through the Watch worker.
     pub async fn reach(&self, control: ControlSpec) {
+        // As the operator does: first the epoch, open, then its end.
+        let open = ControlSpec {
+            min_epoch: control.epoch - 1,
+            ..control.clone()
+        };
+        self.watch(Some(open))
+            .until(Duration::from_secs(30), "the epoch on all shards", |status| {
+                status.watch.as_ref().is_some_and(|watch| watch.epoch_on_all_shards)
+            })
+            .await;
         let what = format!("{control:?} on all shards");
         self.watch(Some(control))
             .until(Duration::from_secs(30), &what, |status| {

@@ -3,9 +3,10 @@
 use crate::harness::{World, control, fill};
 use crate::support::Kind::{MariaDb, Postgres};
 use crate::support::eventually;
+use datamigration::api::task::ControlSpec;
 use datamigration::control::{Instance, heartbeat};
 use datamigration::store::TxOptions;
-use datamigration::words::{Mode, SecondaryWrites};
+use datamigration::words::{Direction, Mode, SecondaryWrites, Side};
 use datamigration::workers::Desired;
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ async fn the_journal_is_raised_on_both_sides_and_never_lowered() {
             assert_eq!((journal.epoch, journal.min_epoch, journal.mode), (1, 0, Mode::SrcFirst));
             assert!(journal.acked_at.is_none());
             watch.desired.send_replace(Desired {
+                limits: None,
                 control: Some(control(1, Mode::SrcFirst, SecondaryWrites::Lenient, 1)),
                 generation: 2,
                 ..Desired::default()
@@ -55,6 +57,7 @@ async fn the_journal_is_raised_on_both_sides_and_never_lowered() {
             .await;
             // An older task's wish is not granted.
             watch.desired.send_replace(Desired {
+                limits: None,
                 control: Some(first.clone()),
                 generation: 3,
                 ..Desired::default()
@@ -147,7 +150,9 @@ async fn a_table_of_another_migration_is_left_alone() {
         migration: world.migration.clone(),
     };
     other.migration.name = "second".to_owned();
-    let watch = other.watch(Some(control(1, Mode::SrcFirst, SecondaryWrites::Lenient, 1)));
+    let mut first = control(1, Mode::SrcFirst, SecondaryWrites::Lenient, 1);
+    first.min_epoch = 0;
+    let watch = other.watch(Some(first));
     watch
         .until(LONG, "it names the owner", |status| {
             let problem = status
@@ -225,7 +230,11 @@ async fn a_raise_waits_for_the_writes_in_flight() {
         datamigration::control::check_instance(&mut write, "orders", 1)
             .await
             .unwrap();
-        let watch = world.watch(Some(control(2, Mode::SrcFirst, SecondaryWrites::Strict, 1)));
+        let closed = control(2, Mode::SrcFirst, SecondaryWrites::Strict, 1);
+        let watch = world.watch(Some(ControlSpec {
+            min_epoch: 1,
+            ..closed.clone()
+        }));
         let reports = watch.reports.clone();
         let scene = async {
             eventually(LONG, "it says what it waits for", || async {
@@ -238,7 +247,16 @@ async fn a_raise_waits_for_the_writes_in_flight() {
                 reports
                     .last()
                     .watch
-                    .is_some_and(|watch| watch.min_epoch_on_all_shards && watch.problem.is_none())
+                    .is_some_and(|watch| watch.epoch_on_all_shards && watch.problem.is_none())
+            })
+            .await;
+            watch.desired.send_replace(Desired {
+                limits: None,
+                control: Some(closed.clone()),
+                generation: 2,
+            });
+            eventually(LONG, "older instances are shut out", || async {
+                reports.last().journal.is_some_and(|journal| journal.min_epoch == 2)
             })
             .await;
         };
@@ -254,4 +272,136 @@ async fn a_raise_waits_for_the_writes_in_flight() {
                 .is_err()
         );
     }
+}
+
+/// A database that comes back without what it had (a replica that had not all of it, a backup, another database) is not
+/// raised as if nothing had been: the evidence is about rows that may be gone.
+#[tokio::test]
+async fn a_database_that_lost_its_journal_is_told_and_not_made_good() {
+    for (sql, epoch) in [
+        ("UPDATE _datamigration_control SET epoch = 1, min_epoch = 1", 1),
+        ("DELETE FROM _datamigration_control", 0),
+    ] {
+        let world = World::orders(MariaDb, Postgres).await;
+        world.source_first().await;
+        let closed = control(2, Mode::SrcFirst, SecondaryWrites::Lenient, 1);
+        world.reach(closed.clone()).await;
+        world.target.execute(sql).await;
+        let watch = world.watch(Some(closed.clone()));
+        let reports = watch.reports.clone();
+        let scene = async {
+            eventually(LONG, "it says which side has lost writes", || async {
+                reports
+                    .last()
+                    .watch
+                    .is_some_and(|watch| watch.lost == [Side::Target] && watch.problem.is_some())
+            })
+            .await;
+            assert_eq!(
+                world
+                    .target
+                    .number("SELECT COALESCE(MAX(epoch), 0) FROM _datamigration_control")
+                    .await,
+                epoch
+            );
+            // An epoch that counts nothing as proved may begin there.
+            watch.desired.send_replace(Desired {
+                limits: None,
+                control: Some(ControlSpec {
+                    epoch: 3,
+                    round: 2,
+                    base_since: 3,
+                    ..closed.clone()
+                }),
+                generation: 2,
+            });
+            eventually(LONG, "it is raised with the epoch that begins anew", || async {
+                reports
+                    .last()
+                    .watch
+                    .is_some_and(|watch| watch.epoch_on_all_shards && watch.lost.is_empty())
+            })
+            .await;
+        };
+        tokio::select! {
+            ended = watch.run() => panic!("{ended:?}"),
+            () = scene => {}
+        }
+    }
+}
+
+/// The operator's intent went with its Watch after one database had recorded the epoch: the next Watch tells of it.
+#[tokio::test]
+async fn half_an_epoch_is_told_to_whoever_asks_next() {
+    let world = World::orders(MariaDb, Postgres).await;
+    world.source_first().await;
+    world
+        .source
+        .execute("UPDATE _datamigration_control SET epoch = 2, secondary = 'Strict', acked_at = NULL")
+        .await;
+    for asked in [None, Some(control(1, Mode::SrcFirst, SecondaryWrites::Lenient, 1))] {
+        let watch = world.watch(asked);
+        watch
+            .until(LONG, "the epoch that was begun", |status| {
+                status
+                    .journal
+                    .as_ref()
+                    .is_some_and(|journal| (journal.epoch, journal.min_epoch) == (2, 1))
+            })
+            .await;
+    }
+}
+
+/// A resource that was deleted and created again at a late phase may bring other tables, or other rows of the same.
+#[tokio::test]
+async fn a_manifest_that_maps_otherwise_than_when_the_round_began_is_refused_by_all_work() {
+    let world = World::orders(MariaDb, Postgres).await;
+    fill(&world.source, 50).await;
+    world.source_first().await;
+    world.copy(1).run().await.unwrap();
+    let again = |change: &dyn Fn(&mut datamigration::api::migration::Table)| {
+        let mut other = World {
+            source: world.source.clone(),
+            target: world.target.clone(),
+            source_db: world.source_db.clone(),
+            target_db: world.target_db.clone(),
+            migration: world.migration.clone(),
+        };
+        change(&mut other.migration.tables[0]);
+        other
+    };
+    let narrowed = again(&|table| table.filter = Some("id <= 10".to_owned()));
+    let error = narrowed.full(Direction::Forward, 1).run().await.unwrap_err();
+    assert_eq!(error.reason(), "MappingChanged", "{error}");
+    let next = ControlSpec {
+        min_epoch: 1,
+        ..control(2, Mode::SrcFirst, SecondaryWrites::Strict, 1)
+    };
+    let watch = narrowed.watch(Some(next));
+    watch
+        .until(LONG, "it says what was changed", |status| {
+            let problem = status.watch.as_ref().and_then(|watch| watch.problem.clone());
+            problem.is_some_and(|problem| problem.contains("id <= 10"))
+        })
+        .await;
+    assert_eq!(world.source.number("SELECT epoch FROM _datamigration_control").await, 1);
+
+    for side in [&world.source, &world.target] {
+        let copy = "CREATE TABLE others AS SELECT * FROM orders";
+        side.execute(copy).await;
+        side.execute("ALTER TABLE others ADD PRIMARY KEY (id)").await;
+    }
+    world
+        .target
+        .execute("ALTER TABLE others ALTER COLUMN updated_at SET NOT NULL; DELETE FROM others")
+        .await;
+    let mut more = again(&|table| {
+        table.name = "others".to_owned();
+        table.target = "others".to_owned();
+    });
+    more.migration.tables.insert(0, world.migration.tables[0].clone());
+    let mut full = more.full(Direction::Forward, 1);
+    full.context.task.table = Some("others".to_owned());
+    let error = full.run().await.unwrap_err();
+    assert_eq!(error.reason(), "TableNotClaimed", "{error}");
 }

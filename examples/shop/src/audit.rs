@@ -25,9 +25,15 @@ struct Write<'a> {
     id: &'a str,
     effect: Effect,
     start: u64,
-    /// `None`: nobody knows whether or when it happened, so it may be the last at any time.
-    end: Option<u64>,
+    /// When it had happened at the latest, if it did.
+    end: u64,
+    /// Otherwise nobody knows whether it happened.
+    acknowledged: bool,
 }
+
+/// A write whose outcome nobody was told still happens within this time or never, in microseconds: the library tries for
+/// 5 s, and every statement and commit of it is bounded.
+const UNKNOWN_SETTLES: u64 = 60_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effect {
@@ -43,18 +49,14 @@ fn judge(initial: Option<&str>, writes: &[Write<'_>], found: Option<&str>) -> Op
     let later = |end: Option<u64>, effect: Effect| {
         writes
             .iter()
-            .any(|write| write.end.is_some() && write.effect == effect && end.is_none_or(|end| write.start > end))
+            .any(|write| write.acknowledged && write.effect == effect && end.is_none_or(|end| write.start > end))
     };
     match found {
         None => {
             let never_there = initial.is_none() && !later(None, Effect::Put);
-            let deleted = writes.iter().any(|write| {
-                write.effect == Effect::Delete
-                    && match write.end {
-                        None => true,
-                        end => !later(end, Effect::Put),
-                    }
-            });
+            let deleted = writes
+                .iter()
+                .any(|write| write.effect == Effect::Delete && !later(Some(write.end), Effect::Put));
             (!never_there && !deleted).then_some(Fault::Missing)
         }
         Some(found) => {
@@ -66,8 +68,7 @@ fn judge(initial: Option<&str>, writes: &[Write<'_>], found: Option<&str>) -> Op
                     .find(|write| write.id == found && write.effect == Effect::Put);
                 match write {
                     None => return Some(Fault::Stale),
-                    Some(Write { end: None, .. }) => return None,
-                    Some(write) => write.end,
+                    Some(write) => Some(write.end),
                 }
             };
             if later(end, Effect::Put) {
@@ -83,8 +84,8 @@ fn judge(initial: Option<&str>, writes: &[Write<'_>], found: Option<&str>) -> Op
 
 fn write_of(request: &Request) -> Option<Write<'_>> {
     let end = match request.outcome {
-        Outcome::Acknowledged => Some(request.end),
-        Outcome::Unknown => None,
+        Outcome::Acknowledged => request.end,
+        Outcome::Unknown => request.end.saturating_add(UNKNOWN_SETTLES),
         Outcome::Refused => return None,
     };
     let effect = match (request.op, request.outcome, request.effect) {
@@ -98,6 +99,7 @@ fn write_of(request: &Request) -> Option<Write<'_>> {
         effect,
         start: request.start,
         end,
+        acknowledged: request.outcome == Outcome::Acknowledged,
     })
 }
 
@@ -119,7 +121,8 @@ pub struct Report {
     pub requests_in_kills: u64,
     /// Why requests failed, with counts.
     pub reasons: BTreeMap<String, u64>,
-    /// Longest time without a successful request, and when it began, in milliseconds.
+    /// Longest time without an acknowledged write, and when it began, in milliseconds: a flip stops writes, and reads that
+    /// go on meanwhile would hide it.
     pub longest_pause_ms: u64,
     pub longest_pause_at_ms: u64,
     /// The same, leaving out the windows after kills.
@@ -209,8 +212,14 @@ fn example(key: i64, fault: Fault, row: Option<&Content>, history: &[Write<'_>])
         .take(4)
         .rev()
         .map(|write| {
-            let end = write.end.map_or("?".to_owned(), |end| (end / 1000).to_string());
-            format!("{:?} {} [{}..{end} ms]", write.effect, write.id, write.start / 1000)
+            let unknown = if write.acknowledged { "" } else { "?" };
+            format!(
+                "{:?} {} [{}..{}{unknown} ms]",
+                write.effect,
+                write.id,
+                write.start / 1000,
+                write.end / 1000
+            )
         })
         .collect();
     format!(
@@ -227,8 +236,10 @@ fn requests(record: &Record, kills: &[(u64, u64)], report: &mut Report) {
         let in_kill = killed(request.start) || killed(request.end);
         report.requests_in_kills += u64::from(in_kill);
         if request.outcome == Outcome::Acknowledged {
-            report.acknowledged += u64::from(request.op != Op::Read);
-            successes.push(request.end);
+            if request.op != Op::Read {
+                report.acknowledged += 1;
+                successes.push(request.end);
+            }
             continue;
         }
         report.unknown += u64::from(request.outcome == Outcome::Unknown && request.op != Op::Read);

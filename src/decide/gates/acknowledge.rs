@@ -70,11 +70,11 @@ fn by_instances(control: &ControlSpec, report: &WatchReport, pods: &[Pod]) -> Ga
                 .to_owned(),
         );
     }
+    // An instance that is ahead follows somebody else.
     let follows = |row: &Instance| {
-        row.epoch >= control.epoch
-            && (row.epoch > control.epoch || row.mode.is_none_or(|mode| mode == control.mode))
-            && (row.epoch > control.epoch
-                || control.secondary == SecondaryWrites::Lenient
+        row.epoch == control.epoch
+            && row.mode.is_none_or(|mode| mode == control.mode)
+            && (control.secondary == SecondaryWrites::Lenient
                 || row
                     .secondary_writes
                     .is_none_or(|secondary| secondary == control.secondary))
@@ -95,7 +95,12 @@ fn by_instances(control: &ControlSpec, report: &WatchReport, pods: &[Pod]) -> Ga
                 pod.name
             ));
         } else if let Some(behind) = living.iter().find(|row| !follows(row)) {
-            silent.push(format!("pod {} is at {}", pod.name, place(behind)));
+            let ahead = if behind.epoch > control.epoch {
+                ", which nobody flipped it to; restart it"
+            } else {
+                ""
+            };
+            silent.push(format!("pod {} is at {}{ahead}", pod.name, place(behind)));
         }
     }
     for row in &report.instances {

@@ -1,6 +1,7 @@
 //! Single decisions: each gate held and open, each way a flip can go wrong, names and back-off, deletion.
 
 mod flips;
+mod hostile;
 mod ladder;
 mod plain;
 mod throttled;

@@ -4,22 +4,27 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn put(id: &str, start: u64, end: impl Into<Option<u64>>) -> Write<'_> {
+/// After everything in these histories.
+const LATE: u64 = 1_000;
+
+/// `end`: `None` is a write of which nobody knows whether it happened.
+fn write(id: &str, effect: Effect, start: u64, end: impl Into<Option<u64>>) -> Write<'_> {
+    let end = end.into();
     Write {
         id,
-        effect: Effect::Put,
+        effect,
         start,
-        end: end.into(),
+        end: end.unwrap_or(LATE),
+        acknowledged: end.is_some(),
     }
 }
 
+fn put(id: &str, start: u64, end: impl Into<Option<u64>>) -> Write<'_> {
+    write(id, Effect::Put, start, end)
+}
+
 fn delete(id: &str, start: u64, end: impl Into<Option<u64>>) -> Write<'_> {
-    Write {
-        id,
-        effect: Effect::Delete,
-        start,
-        end: end.into(),
-    }
+    write(id, Effect::Delete, start, end)
 }
 
 #[test]
@@ -64,14 +69,38 @@ fn unknown_writes_may_have_happened_at_any_time_or_never() {
     );
 }
 
+/// One request that nobody answered must not excuse its order for the rest of the run.
+#[test]
+fn an_unknown_write_explains_nothing_that_came_long_after_it() {
+    use Outcome::{Acknowledged, Unknown};
+    let minute = 60_000;
+    let requests = vec![
+        request("u", Some(1), Op::Delete, (1, 2), Unknown),
+        request("v", Some(2), Op::Upsert, (1, 2), Unknown),
+        request("a", Some(1), Op::Upsert, (2 * minute, 2 * minute + 1), Acknowledged),
+        request("b", Some(2), Op::Upsert, (2 * minute, 2 * minute + 1), Acknowledged),
+    ];
+    let record = record(0, requests);
+    let fine: Rows = [(1, Content::of("a")), (2, Content::of("b"))].into_iter().collect();
+    assert!(audit(&record, &fine, &[]).clean());
+    let lost: Rows = [(2, Content::of("v"))].into_iter().collect();
+    let report = audit(&record, &lost, &[]);
+    assert_eq!((report.missing, report.stale), (1, 1), "{report}");
+}
+
+#[test]
+fn reads_that_go_on_do_not_hide_that_writes_stood_still() {
+    use Outcome::Acknowledged;
+    let mut requests = vec![request("a", Some(1), Op::Upsert, (0, 1), Acknowledged)];
+    requests.extend((1..40).map(|n| request("r", Some(1), Op::Read, (n * 100, n * 100 + 1), Acknowledged)));
+    requests.push(request("b", Some(1), Op::Upsert, (4_000, 4_001), Acknowledged));
+    let report = audit(&record(0, requests), &Rows::from([(1, Content::of("b"))]), &[]);
+    assert_eq!(report.longest_pause_ms, 4_000);
+}
+
 #[test]
 fn a_delete_that_found_nothing_explains_no_absence() {
-    let nothing = Write {
-        id: "n",
-        effect: Effect::SawAbsent,
-        start: 3,
-        end: Some(4),
-    };
+    let nothing = write("n", Effect::SawAbsent, 3, 4);
     assert_eq!(
         judge(None, &[put("a", 1, 2), nothing.clone()], None),
         Some(Fault::Missing)
@@ -202,12 +231,12 @@ fn failures_after_a_kill_are_counted_apart_and_pauses_are_measured() {
 /// none is put before one that had finished when it began.
 fn oracle(initial: Option<&str>, writes: &[Write<'_>]) -> HashSet<Option<String>> {
     fn go(now: Option<String>, left: &[Write<'_>], found: &mut HashSet<Option<String>>) {
-        if left.iter().all(|write| write.end.is_none()) {
+        if left.iter().all(|write| !write.acknowledged) {
             found.insert(now);
         }
         for (index, write) in left.iter().enumerate() {
             // Something that had finished when this began must come first.
-            if left.iter().any(|other| other.end.is_some_and(|end| end < write.start)) {
+            if left.iter().any(|other| other.acknowledged && other.end < write.start) {
                 continue;
             }
             let mut rest = left.to_vec();
@@ -228,11 +257,9 @@ prop_compose! {
         parts
             .into_iter()
             .zip(IDS)
-            .map(|((put, start, length, known), id)| Write {
-                id,
-                effect: if put { Effect::Put } else { Effect::Delete },
-                start,
-                end: (known > 0).then_some(start + length),
+            .map(|((put, start, length, known), id)| {
+                let effect = if put { Effect::Put } else { Effect::Delete };
+                write(id, effect, start, (known > 0).then_some(start + length))
             })
             .collect()
     }
