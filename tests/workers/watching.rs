@@ -43,7 +43,6 @@ async fn the_journal_is_raised_on_both_sides_and_never_lowered() {
             assert_eq!((journal.epoch, journal.min_epoch, journal.mode), (1, 0, Mode::SrcFirst));
             assert!(journal.acked_at.is_none());
             watch.desired.send_replace(Desired {
-                limits: None,
                 control: Some(control(1, Mode::SrcFirst, SecondaryWrites::Lenient, 1)),
                 generation: 2,
                 ..Desired::default()
@@ -57,7 +56,6 @@ async fn the_journal_is_raised_on_both_sides_and_never_lowered() {
             .await;
             // An older task's wish is not granted.
             watch.desired.send_replace(Desired {
-                limits: None,
                 control: Some(first.clone()),
                 generation: 3,
                 ..Desired::default()
