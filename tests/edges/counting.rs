@@ -6,6 +6,7 @@ use crate::harness::{World, control, fill};
 use crate::looking::lazy;
 use crate::support::Kind::{MariaDb, Postgres};
 use crate::support::{TestDatabase, eventually};
+use datamigration::api::task::ControlSpec;
 use datamigration::words::{Direction, Mode, SecondaryWrites};
 use std::time::Duration;
 
@@ -78,7 +79,19 @@ async fn a_counter_that_lags_is_named_and_holds_the_epoch() {
     world.target.execute_as_admin(&revoke).await;
     // Connections that are open keep the privileges that they had.
     world.target_db = lazy(&world.target, &world.target.url, true, "target/main");
-    let watch = world.watch(Some(control(2, Mode::DstFirst, SecondaryWrites::Strict, 2)));
+    let closing = control(2, Mode::DstFirst, SecondaryWrites::Strict, 2);
+    // Closed only when every shard carries it.
+    let open = ControlSpec {
+        min_epoch: 1,
+        ..closing.clone()
+    };
+    world
+        .watch(Some(open))
+        .until(Duration::from_secs(30), "the epoch on all shards", |status| {
+            status.watch.as_ref().is_some_and(|watch| watch.epoch_on_all_shards)
+        })
+        .await;
+    let watch = world.watch(Some(closing));
     let reports = watch.reports.clone();
     let scene = async {
         eventually(Duration::from_secs(30), "the counter is named", || async {

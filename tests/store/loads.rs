@@ -35,7 +35,9 @@ async fn every_value_is_carried_exactly_in_the_fast_way_too() {
     for way in [Way::Fresh, Way::Guarded] {
         let source = values::table(Kind::MariaDb).await;
         source.execute(values::INSERT_MARIADB).await;
-        let first = pair(&source, &source, &mapping("v", "v")).await;
+        // Both read as a pair across engines reads them: inside one engine JSON keeps its own spelling.
+        let across = values::table(Kind::Postgres).await;
+        let first = pair(&source, &across, &mapping("v", "v")).await;
         let original = source.all(&first.source).await;
         let mut came_from = source;
         for kind in [Kind::MariaDb, Kind::Postgres, Kind::Postgres, Kind::MariaDb] {
@@ -46,7 +48,7 @@ async fn every_value_is_carried_exactly_in_the_fast_way_too() {
             assert_eq!(to.all(&pair.target).await, rows, "into {kind:?}, {way:?}");
             came_from = to;
         }
-        let last = pair(&came_from, &came_from, &mapping("v", "v")).await;
+        let last = pair(&came_from, &across, &mapping("v", "v")).await;
         assert_eq!(came_from.all(&last.source).await, original);
     }
 }
