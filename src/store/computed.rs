@@ -148,7 +148,10 @@ impl Builder<'_> {
                 Side::Source => (self.source.engine, self.target.engine),
                 Side::Target => (self.target.engine, self.source.engine),
             };
-            let carriage = judge(&follower.logical, &follower.logical);
+            let mut carriage = judge(&follower.logical, &follower.logical);
+            if let LogicalType::Native { name, .. } = &follower.logical {
+                carriage.verdict = Verdict::Refused(format!("an expression has no common form with {name}"));
+            }
             if let Verdict::Refused(why) = carriage.verdict {
                 let message = format!(
                     "column {} ({}) is computed by the mapping: {why}; change the column's type",

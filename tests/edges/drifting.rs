@@ -1,7 +1,6 @@
 //! DDL in the middle: the worker stops before it carries a row under wrong assumptions, says what changed with both types,
 //! and goes on from where it was once the tables fit each other again.
 
-use crate::PAIRS;
 use crate::harness::{World, fill, rows, table};
 use crate::support::Kind::{self, MariaDb, Postgres};
 use crate::support::eventually;
@@ -31,7 +30,7 @@ fn slow(source: Kind, target: Kind) -> impl Future<Output = World> {
 
 #[tokio::test]
 async fn a_column_that_appears_stops_the_copy_until_it_is_on_both_sides() {
-    for (source, target) in PAIRS {
+    for (source, target) in [(MariaDb, Postgres), (Postgres, MariaDb)] {
         let mut world = slow(source, target).await;
         fill(&world.source, 25_000).await;
         world.source_first().await;

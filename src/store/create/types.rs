@@ -1,7 +1,7 @@
 //! In which type of the target a column of the source is made: one that the pair's own table of types then finds to carry
 //! every value, or refuses row by row.
 
-use crate::rows::LogicalType as T;
+use crate::rows::{LogicalType as T, Network};
 use crate::store::{ColumnSchema, Engine};
 
 /// What the new table is written for.
@@ -78,10 +78,16 @@ fn postgres(logical: &T) -> Result<String, String> {
         T::Float64 => "double precision".to_owned(),
         T::Decimal { precision: 0, .. } => "numeric".to_owned(),
         T::Decimal { precision, scale } => format!("numeric({precision},{scale})"),
+        T::Year => "smallint".to_owned(),
+        T::Text {
+            max: Some(max),
+            padded: true,
+            ..
+        } => format!("char({max})"),
         T::Text { max: Some(max), .. } if *max <= LONGEST_VARCHAR => format!("varchar({max})"),
         T::Text { .. } | T::Enum { .. } | T::Set { .. } => "text".to_owned(),
-        T::Year => "smallint".to_owned(),
         T::Bytes { .. } => "bytea".to_owned(),
+        T::Network(Network::Ip4 | Network::Ip6) => "inet".to_owned(),
         T::Date => "date".to_owned(),
         T::Time { digits } => format!("time({digits})"),
         T::Timestamp { utc: true, digits } => format!("timestamptz({digits})"),
@@ -110,10 +116,16 @@ fn mysql(logical: &T, to: Dialect, keyed: bool) -> Result<String, String> {
         T::Float64 => "double".to_owned(),
         T::Decimal { precision: 0, .. } => "decimal(65,30)".to_owned(),
         T::Decimal { precision, scale } if *precision <= 65 && *scale <= 30 => format!("decimal({precision},{scale})"),
+        T::Text {
+            max: Some(max),
+            padded: true,
+            ..
+        } if *max <= 255 => format!("char({max}) CHARACTER SET utf8mb4 COLLATE {}", to.exact_collation()),
         T::Text { max: Some(max), .. } if *max <= LONGEST_VARCHAR && (!keyed || *max <= 768) => text(*max),
         T::Text { .. } if keyed => text(LONGEST_KEY),
         T::Text { .. } => format!("longtext CHARACTER SET utf8mb4 COLLATE {}", to.exact_collation()),
         T::Enum { .. } => text(63),
+        T::Network(_) => text(43),
         T::Bytes { .. } if keyed => format!("varbinary({LONGEST_KEY})"),
         T::Bytes { .. } => "longblob".to_owned(),
         T::Date => "date".to_owned(),
