@@ -266,7 +266,16 @@ async fn lag_on_postgres() {
         let report = reason(&copy, "LoadAboveLimit").await;
         assert_eq!(report.measure, "pauseWhen.replicationLag");
         assert_eq!(report.limit.as_deref(), Some("2s"));
+        assert!(count(&world.target).await < 1_000);
         standby.stop().await;
+        let limits = world.migration.copy.limits.clone();
+        set(
+            &copy,
+            Limits {
+                rows_per_second: None,
+                ..limits
+            },
+        );
     };
     let (ended, ()) = tokio::join!(copy.run(), scene);
     ended.unwrap();
