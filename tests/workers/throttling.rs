@@ -257,7 +257,9 @@ async fn threads_on_postgres() {
 
 /// A standby that applies nothing for an hour falls behind; without it there is no lag.
 async fn lag_on_postgres() {
-    let world = world(Postgres, Postgres, json!({"pauseWhen": {"replicationLag": "2s"}})).await;
+    // Slow enough to be still at it when the standby is found behind what the copy itself writes.
+    let limits = json!({"pauseWhen": {"replicationLag": "2s"}, "rateLimit": {"rowsPerSecond": 50}});
+    let world = world(Postgres, Postgres, limits).await;
     fill(&world.source, 1_000).await;
     world.source_first().await;
     let standby = Standby::start(&world.source).await;
