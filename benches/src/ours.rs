@@ -2,7 +2,7 @@
 
 use crate::support::Kind;
 use crate::tables::Shape;
-use datamigration::api::task::{ControlSpec, MigrationTaskSpec, MigrationTaskStatus, TaskKind, VerifyScope};
+use datamigration::api::task::{ControlSpec, MigrationTaskSpec, MigrationTaskStatus, TaskKind, VerifyScope, WatchReport};
 use datamigration::api::{DataMigration, Migration, validate};
 use datamigration::store::{ConnectConfig, Database, TlsMode};
 use datamigration::words::{Direction, Mode, SecondaryWrites};
@@ -47,9 +47,17 @@ impl Ours {
 
     /// Both control rows at epoch 1, acknowledged: what the Watch task has done long before a copy begins.
     pub async fn prepare(&self) -> Result<(), String> {
+        // An epoch is raised open first; only then is it closed.
+        for min_epoch in [0, 1] {
+            self.raise(min_epoch).await?;
+        }
+        Ok(())
+    }
+
+    async fn raise(&self, min_epoch: i64) -> Result<(), String> {
         let control = ControlSpec {
             epoch: 1,
-            min_epoch: 1,
+            min_epoch,
             mode: Mode::SrcFirst,
             secondary: SecondaryWrites::Lenient,
             round: 1,
@@ -58,17 +66,14 @@ impl Ours {
         let (reports, mut told) = watch::channel(MigrationTaskStatus::default());
         let context = self.context(TaskKind::Watch, Some(control), reports).await?;
         let mut worker = std::pin::pin!(perform(&context));
-        let acknowledged = told.wait_for(|status| {
-            let journal = status.journal.as_ref();
-            status
-                .watch
-                .as_ref()
-                .is_some_and(|watch| watch.epoch_on_all_shards && watch.min_epoch_on_all_shards)
-                && journal.is_some_and(|journal| journal.acked_at.is_some())
+        let raised = told.wait_for(|status| {
+            let all = |watch: &WatchReport| watch.epoch_on_all_shards && watch.min_epoch_on_all_shards;
+            let acked = status.journal.as_ref().is_some_and(|journal| journal.acked_at.is_some());
+            status.watch.as_ref().is_some_and(all) && (min_epoch == 0 || acked)
         });
         tokio::select! {
             ended = &mut worker => return Err(format!("the Watch worker ended with {ended:?}")),
-            _ = acknowledged => {}
+            _ = raised => {}
             () = tokio::time::sleep(PREPARED_WITHIN) => {
                 let watch = context.status.current().watch.unwrap_or_default();
                 return Err(format!("no control rows within {PREPARED_WITHIN:?}: {:?}", watch.problem));
