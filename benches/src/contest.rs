@@ -169,7 +169,11 @@ impl Bench {
 
     async fn turn(&self, source: &TestDatabase, target: Kind, shape: Shape, contestant: &Contestant) -> Cost {
         let target = self.servers.database(target).await;
-        let needs_table = !matches!(contestant.how, How::Script { into: false, .. });
+        let needs_table = match &contestant.how {
+            How::Script { into, .. } => *into,
+            How::Ours(changes) => changes["copy"]["createTables"] != true,
+            How::Pods(..) | How::Raw(_) => true,
+        };
         if needs_table {
             target.execute(&shape.definition(target.kind)).await;
         }

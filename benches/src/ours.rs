@@ -47,6 +47,12 @@ impl Ours {
 
     /// Both control rows at epoch 1, acknowledged: what the Watch task has done long before a copy begins.
     pub async fn prepare(&self) -> Result<(), String> {
+        if self.changes["copy"]["createTables"] == true {
+            let (ended, status) = self.work(TaskKind::Preflight).await?;
+            if ended.is_err() || status.reason.as_deref() != Some("PreflightPassed") {
+                return Err(format!("preflight: {ended:?}, {:?}: {:?}", status.reason, status.checks));
+            }
+        }
         // An epoch is raised open first; only then is it closed.
         for min_epoch in [0, 1] {
             self.raise(min_epoch).await?;
