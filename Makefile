@@ -33,9 +33,10 @@ build: checkout ## the binaries, statically linked, where tests and images take 
 test: build ## all tests, on a real cluster and real databases; ends with the test runner's summary
 	tests/cluster/with cargo test --workspace --no-fail-fast
 
-# The worker's code is optimised here as its dependencies are in every build: without this, its share of the CPU would be
-# measured as tests have it.
-BENCH := cargo run --quiet --config profile.dev.package.datamigration.opt-level=3 --bin side-by-side --
+# Our own code is optimised here as its dependencies are in every build: without this, its share of the CPU would be
+# measured as tests have it. Both crates: an async function is compiled in the crate that awaits it.
+BENCH := cargo run --quiet --config profile.dev.package.datamigration.opt-level=3 \
+	--config profile.dev.package.side-by-side.opt-level=3 --bin side-by-side --
 
 bench: ## copy and verify beside the other tools (BENCH_ROWS, BENCH_ROUNDS, BENCH_FULL); writes docs/benchmarks.md
 	$(BENCH)
