@@ -69,28 +69,45 @@ async fn insert(conn: &mut MySqlConnection, load: &Load, batch: &Batch) -> Resul
         .copied()
         .filter(|rows| rows * columns <= MOST_PARAMETERS || *rows == 1);
     let mut left = batch.rows as usize;
-    let mut packed = batch.data.as_slice();
+    let mut packed = Packed(batch.data.as_slice());
     for rows in shapes {
         if left < rows {
             continue;
         }
         let sql: Arc<str> = rowops::insert_many(&load.follower, rows).into();
-        while left >= rows {
-            let mut arguments = MySqlArguments::default();
-            arguments.reserve(rows * columns, packed.len() / left * rows);
-            for _ in 0..rows * columns {
-                let (cell, rest) =
-                    cells::unpack(packed).ok_or_else(|| sqlx::Error::Encode("a batch is cut off".into()))?;
-                packed = rest;
-                bind(&mut arguments, &cell).map_err(sqlx::Error::Encode)?;
-            }
-            sqlx::query_with(AssertSqlSafe(sql.clone()), arguments)
-                .execute(&mut *conn)
-                .await?;
+        let size = packed.0.len() / left * rows;
+        let mut next = Some(packed.arguments(rows * columns, size)?);
+        while let Some(arguments) = next.take() {
             left -= rows;
+            let statement = sqlx::query_with(AssertSqlSafe(sql.clone()), arguments);
+            // While the server works at one statement, the next one's parameters are written down.
+            let (done, following) = futures::join!(statement.execute(&mut *conn), async {
+                (left >= rows)
+                    .then(|| packed.arguments(rows * columns, size))
+                    .transpose()
+            });
+            done?;
+            next = following?;
         }
     }
     Ok(())
+}
+
+/// The cells of a batch that have not been sent yet.
+struct Packed<'b>(&'b [u8]);
+
+impl Packed<'_> {
+    /// Takes so many cells off; `size`: about how many bytes they are.
+    fn arguments(&mut self, cells: usize, size: usize) -> Result<MySqlArguments, sqlx::Error> {
+        let mut arguments = MySqlArguments::default();
+        arguments.reserve(cells, size);
+        for _ in 0..cells {
+            let (cell, rest) = cells::unpack(self.0).ok_or_else(|| sqlx::Error::Encode("a batch is cut off".into()))?;
+            self.0 = rest;
+            bind(&mut arguments, &cell).map_err(sqlx::Error::Encode)?;
+        }
+        Ok(arguments)
+    }
 }
 
 fn bind(arguments: &mut MySqlArguments, cell: &Cell<'_>) -> Result<(), sqlx::error::BoxDynError> {
