@@ -2,7 +2,9 @@
 
 use crate::support::Kind;
 use crate::tables::Shape;
-use datamigration::api::task::{ControlSpec, MigrationTaskSpec, MigrationTaskStatus, TaskKind, VerifyScope, WatchReport};
+use datamigration::api::task::{
+    ControlSpec, MigrationTaskSpec, MigrationTaskStatus, TaskKind, VerifyScope, WatchReport,
+};
 use datamigration::api::{DataMigration, Migration, validate};
 use datamigration::store::{ConnectConfig, Database, TlsMode};
 use datamigration::words::{Direction, Mode, SecondaryWrites};
@@ -50,7 +52,10 @@ impl Ours {
         if self.changes["copy"]["createTables"] == true {
             let (ended, status) = self.work(TaskKind::Preflight).await?;
             if ended.is_err() || status.reason.as_deref() != Some("PreflightPassed") {
-                return Err(format!("preflight: {ended:?}, {:?}: {:?}", status.reason, status.checks));
+                return Err(format!(
+                    "preflight: {ended:?}, {:?}: {:?}",
+                    status.reason, status.checks
+                ));
             }
         }
         // An epoch is raised open first; only then is it closed.
@@ -74,7 +79,10 @@ impl Ours {
         let mut worker = std::pin::pin!(perform(&context));
         let raised = told.wait_for(|status| {
             let all = |watch: &WatchReport| watch.epoch_on_all_shards && watch.min_epoch_on_all_shards;
-            let acked = status.journal.as_ref().is_some_and(|journal| journal.acked_at.is_some());
+            let acked = status
+                .journal
+                .as_ref()
+                .is_some_and(|journal| journal.acked_at.is_some());
             status.watch.as_ref().is_some_and(all) && (min_epoch == 0 || acked)
         });
         tokio::select! {
