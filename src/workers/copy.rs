@@ -23,7 +23,7 @@ pub(super) const BATCH_TARGET: Duration = Duration::from_millis(125);
 /// No statement of a batch may last longer: the server ends it, and the batch is halved.
 pub(super) const BATCH_MOST: Duration = Duration::from_millis(250);
 /// A single row on a server that is slow with everything.
-const ROW_MOST: Duration = Duration::from_secs(3);
+pub(super) const ROW_MOST: Duration = Duration::from_secs(3);
 /// Rows in one statement at most.
 const BATCH_ROWS: u32 = 1_000;
 /// Rows in a chunk: the unit that is claimed.
@@ -215,7 +215,9 @@ impl Copy {
                 None => return Ok(()),
                 Some(rest) => chunk = rest,
             }
-            let limit = size.rows().min(self.throttle.most_rows());
+            let most = size.rows().min(self.throttle.most_rows());
+            // All that is read is held: few rows where some are wide.
+            let limit = self.work.together(most as usize) as u32;
             let read = context
                 .retry(async || {
                     let mut base = self.work.begin_plain(self.work.base()).await?;
@@ -245,7 +247,7 @@ impl Copy {
             // A short batch is the range's end; rows inserted behind it by now were written by the application twice.
             let last = (rows.len() as u32) < limit;
             loader.stepped(rows.len() as u32);
-            let bytes = rows.iter().map(Row::bytes).sum();
+            let bytes = rows.iter().map(Row::bytes).inspect(|&bytes| self.work.saw(bytes)).sum();
             self.throttle.spend(context, rows.len() as u32, bytes).await?;
             match self.put(&chunk, &rows, last, owner, size).await {
                 Ok(Some(next)) => chunk = next,

@@ -1,7 +1,7 @@
 //! `Loader`: one lane's fast way through a chunk. While one batch is put the next is read; whatever the follower has an
 //! objection to is left to the copier's careful way, which narrows it down, for a while that grows with every objection.
 
-use super::copy::{BATCH_MOST, BATCH_TARGET, Copy};
+use super::copy::{BATCH_MOST, BATCH_TARGET, Copy, ROW_MOST};
 use super::error::WorkError;
 use super::pace::BatchSize;
 use super::work::short;
@@ -153,6 +153,7 @@ impl Loader {
             Ok(batch) => {
                 if batch.rows() > 0 {
                     self.row_bytes = (batch.bytes() / batch.rows() as usize).max(1);
+                    self.copy.work.saw(self.row_bytes as u64);
                 }
                 Some(batch)
             }
@@ -224,7 +225,8 @@ impl Putting {
         let (copy, load, owner) = (self.copy.clone(), self.load.clone(), self.owner.clone());
         let (chunk, batch) = (chunk.clone(), batch.clone());
         let work = tokio::spawn(async move {
-            let mut tx = copy.work.begin_follower(short(BATCH_MOST)).await?;
+            let most = if batch.rows() > 1 { BATCH_MOST } else { ROW_MOST };
+            let mut tx = copy.work.begin_follower(short(most)).await?;
             if let Err(refused) = tx.load(&load, &batch, way).await {
                 tx.rollback().await;
                 return Err(refused.into());
