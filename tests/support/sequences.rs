@@ -13,7 +13,7 @@ pub fn without_sequence_tables(sql: &str) -> String {
             continue;
         };
         spelled.push_str(&format!(
-            "(WITH RECURSIVE numbers (seq) AS (SELECT {first} UNION ALL SELECT seq + 1 FROM numbers WHERE seq < {last}) \
+            "(WITH RECURSIVE numbers (seq) AS (SELECT CAST({first} AS UNSIGNED) UNION ALL SELECT seq + 1 FROM numbers WHERE seq < {last}) \
              SELECT seq FROM numbers)"
         ));
         let next: String = after
