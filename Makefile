@@ -44,9 +44,11 @@ bench: ## copy and verify beside the other tools (BENCH_ROWS, BENCH_ROUNDS, BENC
 bench-%: ## one part of it: bench-copy, bench-verify, bench-copy-mariadb, … (BENCH_ONLY=ours,memory: only these)
 	$(BENCH) $*
 
-soak: build ## the full counts of what `make test` samples: generated tables, 10,000 planted corruptions
-	CONFORMANCE_CASES=$${CONFORMANCE_CASES:-125} CONFORMANCE_CORRUPTIONS=$${CONFORMANCE_CORRUPTIONS:-30} \
-	CONFORMANCE_SEED=$${CONFORMANCE_SEED:-$$RANDOM} cargo test --workspace --test conformance -- --nocapture
+soak: build ## the full counts of what `make test` samples, about an hour: planted corruptions, kills, live tables, MySQL
+	tests/soak
+
+soak-%: build ## one part of it: soak-conformance, soak-kills, soak-live, soak-mysql
+	tests/soak $*
 
 demo: build ## one migration, from the first rung to the last, under load; ends with the audit
 	tests/demo/run

@@ -66,7 +66,9 @@ fn normal(kind: Kind, shown: &str) -> String {
             other => other.to_owned(),
         },
         Kind::Decimal | Kind::LongDecimal | Kind::UnsignedBig => number(shown),
-        Kind::Float | Kind::Double => format!("{:016x}", shown.parse::<f64>().expect("a float").to_bits()),
+        // A double is enough to tell what a float of half the width is, even where a server prints it with a digit too few.
+        Kind::Float => format!("{:08x}", (shown.parse::<f64>().expect("a float") as f32).to_bits()),
+        Kind::Double => format!("{:016x}", shown.parse::<f64>().expect("a float").to_bits()),
         Kind::Binary | Kind::Blob | Kind::Shape => shown.to_lowercase(),
         Kind::Uuid | Kind::UuidText | Kind::UuidBytes => shown.replace('-', "").to_lowercase(),
         Kind::Time | Kind::WallClock | Kind::Instant => {

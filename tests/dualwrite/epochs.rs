@@ -157,7 +157,7 @@ async fn a_side_that_the_mode_does_not_need_may_be_away() {
             } else {
                 "TIMESTAMP(6)"
             };
-            side.execute(&format!("CREATE TABLE orders (id BIGINT PRIMARY KEY, {note}, updated_at {time} NOT NULL DEFAULT CURRENT_TIMESTAMP)"))
+            side.execute(&format!("CREATE TABLE orders (id BIGINT PRIMARY KEY, {note}, updated_at {time} NOT NULL DEFAULT CURRENT_TIMESTAMP(6))"))
                 .await;
         }
         // Before any migration: no control tables, epoch 0.

@@ -7,11 +7,12 @@
 mod database;
 pub mod journal;
 mod mount;
+mod sequences;
 mod servers;
 
 pub use database::{Kind, TestDatabase};
 pub use mount::Mount;
-pub use servers::{Servers, servers, servers_with};
+pub use servers::{Servers, on_mysql, servers, servers_with};
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -20,6 +20,11 @@ pub struct Servers {
 
 static SERVERS: OnceCell<Servers> = OnceCell::const_new();
 
+/// Whether Oracle's MySQL stands in MariaDB's place (`DATABASES_MYSQL`).
+pub fn on_mysql() -> bool {
+    std::env::var("DATABASES_MYSQL").is_ok_and(|set| !set.is_empty())
+}
+
 /// The servers of this test process; the first caller starts them and the others wait for it.
 pub async fn servers() -> &'static Servers {
     servers_with(&[("DATABASES_BUFFER_MB", "128")]).await
