@@ -14,6 +14,7 @@ mod fence;
 mod fingerprint;
 mod ident;
 mod introspect;
+mod keyset;
 mod load;
 mod load_copy;
 mod load_put;

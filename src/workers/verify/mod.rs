@@ -2,6 +2,7 @@
 //! and the settling of single keys that both share. A difference is a suspicion until it has been settled.
 
 mod differences;
+mod ends;
 pub mod full;
 pub mod incremental;
 mod ledger;
