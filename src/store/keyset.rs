@@ -1,7 +1,7 @@
 //! Keys alone, in the key's own order: where chunks and ranges end, and which keys have a row. Takes no locks.
 
 use super::sql::{Sql, Statement};
-use super::{Result, TableSide, Tx};
+use super::{Range, Result, TableSide, Tx};
 use crate::rows::Key;
 use crate::rows::canonical::canonical;
 
@@ -43,6 +43,19 @@ pub(super) fn keys(
     Ok(sql.finish())
 }
 
+fn counts(side: &TableSide, ranges: &[Range]) -> Result<Statement, String> {
+    let mut sql = Sql::new(side);
+    for (nth, (after, upto)) in ranges.iter().enumerate() {
+        sql.push(if nth > 0 { " UNION ALL " } else { "" });
+        sql.push(&format!("SELECT {nth}, COUNT(*) FROM "))
+            .table()
+            .push(" WHERE 1 = 1");
+        sql.between(after.as_ref(), upto.as_ref())?;
+        sql.filter();
+    }
+    Ok(sql.finish())
+}
+
 impl Tx {
     /// Key of the last of the next `rows` rows after `after`; `None` when no row is left.
     pub async fn chunk_end(&mut self, side: &TableSide, after: Option<&Key>, rows: u32) -> Result<Option<Key>> {
@@ -79,6 +92,27 @@ impl Tx {
             found.extend(self.key_rows(side, &sql.finish()).await?);
         }
         Ok(found)
+    }
+
+    /// How many rows each range holds, in their order.
+    pub async fn count_ranges(&mut self, side: &TableSide, ranges: &[Range]) -> Result<Vec<u64>> {
+        let statement = counts(side, ranges).map_err(|why| self.data(why))?;
+        let mut found = vec![None; ranges.len()];
+        self.each(&statement, |cells| {
+            let mut numbers = cells.into_iter().map(|cell| cell.as_i64());
+            let (Some(Some(nth)), Some(Some(rows))) = (numbers.next(), numbers.next()) else {
+                return Err("a count without its range".to_owned());
+            };
+            let slot = usize::try_from(nth).ok().and_then(|nth| found.get_mut(nth));
+            *slot.ok_or_else(|| format!("a count of range {nth}, which was not asked for"))? =
+                Some(rows.unsigned_abs());
+            Ok(())
+        })
+        .await?;
+        found
+            .into_iter()
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| self.data("the server left out the count of a range".to_owned()))
     }
 
     async fn picked(&mut self, side: &TableSide, range: (Option<&Key>, Option<&Key>), pick: Pick) -> Result<Vec<Key>> {

@@ -29,6 +29,7 @@ pub(crate) use connect::{connect_shards, shard_config};
 pub use context::{Desired, Reporter, Shard, StatusBoard, TaskContext};
 pub use error::{Exit, WorkError};
 pub(crate) use order::sorted;
+pub use verify::counts::run as count;
 pub use verify::full::run_for as verify;
 pub use verify::{Difference, Differences, Mismatch, Seen};
 

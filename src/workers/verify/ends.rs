@@ -92,6 +92,14 @@ impl End {
         .await
     }
 
+    /// How many rows each range holds.
+    pub async fn counts(&self, ctx: &TaskContext, ranges: &[Range]) -> Result<Vec<u64>, WorkError> {
+        self.read(ctx, ranges.to_vec(), |end, tx, ranges| {
+            Box::pin(tx.count_ranges(&end.side, ranges))
+        })
+        .await
+    }
+
     /// The digest of every row of these ranges, from the server.
     pub async fn digest_rows(&self, ctx: &TaskContext, ranges: &[Range]) -> Result<Vec<Sketch>, WorkError> {
         self.read(ctx, ranges.to_vec(), |end, tx, ranges| {

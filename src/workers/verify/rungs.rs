@@ -75,8 +75,8 @@ pub struct Compared {
 
 /// The rungs of one table.
 pub struct Rungs {
-    base: End,
-    follower: End,
+    pub base: End,
+    pub follower: End,
     pub manner: Manner,
 }
 
@@ -89,8 +89,8 @@ impl Rungs {
             side: Arc::new(side.clone()),
             comparison: comparison.clone(),
         };
-        let base = end(work.base(), work.base_side());
-        let follower = end(work.follower(), work.follower_side());
+        let base = end(work.base(), work.base_compared());
+        let follower = end(work.follower(), work.follower_compared());
         let manner = if !work.ranges_alike() {
             Manner::LookedUp
         } else if work.digests_alike() && base.can_digest(&work.ctx).await? && follower.can_digest(&work.ctx).await? {
