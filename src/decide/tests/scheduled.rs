@@ -52,7 +52,7 @@ fn add(sim: &mut Sim, decision: &Decision) {
 
 fn newest_full(sim: &mut Sim) -> &mut Task {
     let full = |task: &&mut Task| task.spec.scope == Some(VerifyScope::Full);
-    sim.world.tasks.iter_mut().filter(full).next_back().unwrap()
+    sim.world.tasks.iter_mut().rfind(full).unwrap()
 }
 
 fn hours(n: i64) -> Timestamp {

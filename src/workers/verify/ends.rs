@@ -189,7 +189,7 @@ mod tests {
         let key = |id: i64| Key(vec![Value::Int(id)]);
         let range = (None, Some(key(9)));
         let pieces = |bounds: &[i64]| split(&range, bounds.iter().copied().map(key).collect(), true);
-        assert_eq!(pieces(&[]), [range.clone()]);
+        assert_eq!(pieces(&[]), std::slice::from_ref(&range));
         assert_eq!(
             pieces(&[3, 6]),
             [
@@ -198,7 +198,7 @@ mod tests {
                 (Some(key(6)), Some(key(9)))
             ]
         );
-        assert_eq!(pieces(&[9]), [range.clone()]);
+        assert_eq!(pieces(&[9]), std::slice::from_ref(&range));
         let open = (Some(key(3)), None);
         assert_eq!(
             split(&open, vec![key(5)], true),

@@ -4,7 +4,7 @@
 
 use super::differences::Differences;
 use super::ledger::{self, Chunk, Ledger};
-use super::repair::{Permit, Verdict};
+use super::repair::{Mismatch, Permit, Verdict};
 use super::rungs::{Manner, Rungs, Sweep};
 use super::tally::Tally;
 use crate::api::task::VerifyReport;
@@ -225,6 +225,8 @@ impl<'d> Pass<'d> {
                         found.repaired += 1;
                         found.add(*kind);
                     }
+                    // The other sweep's to count.
+                    Verdict::Left(Mismatch::BaseMissing) if !self.repair && sweep == Sweep::Base => {}
                     // Written down, and this pass will not change it: it is met once.
                     Verdict::Left(kind) if !self.repair => found.add(*kind),
                     Verdict::Left(_) | Verdict::FollowerNewer | Verdict::Locked | Verdict::Refused(_) => {
@@ -275,7 +277,9 @@ impl<'d> Pass<'d> {
 
     /// Ends a pass that has not walked the table: nothing is concluded, and the next attempt goes on from here.
     async fn end_short(&self) -> Result<(), WorkError> {
-        if let Some(id) = &self.id {
+        // Without an incremental verify in the meantime nothing would vouch for what was compared before.
+        let resumable = self.id.as_ref().filter(|_| self.work.keeps_events());
+        if let Some(id) = resumable {
             ledger::pause(&self.work, id, &self.began).await?;
         }
         let report = self.tally().interim().clone();
@@ -287,7 +291,7 @@ impl<'d> Pass<'d> {
             report.compared,
             of.max(report.compared),
             report.outstanding,
-            if self.id.is_some() {
+            if resumable.is_some() {
                 "the next attempt goes on from here"
             } else {
                 "give it a larger budget, or none"
