@@ -135,6 +135,7 @@ impl Ours {
                 round: 1,
                 generation: 1,
                 control,
+                due: None,
             },
             status: Arc::new(StatusBoard::new(Box::new(Memory { reports, desired }), None)),
             stop: CancellationToken::new(),

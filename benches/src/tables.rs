@@ -108,6 +108,29 @@ impl Shape {
         sql
     }
 
+    /// The first rows as one statement, for tables that are small enough.
+    pub fn insert(self, rows: u64) -> String {
+        let mut line = String::new();
+        let values: Vec<String> = (1..=rows)
+            .map(|number| {
+                line.clear();
+                self.row(number, &mut line);
+                let fields = line.trim_end_matches('\n').split('\t').map(|field| match field {
+                    "\\N" => "NULL".to_owned(),
+                    other => format!("'{}'", other.replace('\'', "''")),
+                });
+                format!("({})", fields.collect::<Vec<_>>().join(", "))
+            })
+            .collect();
+        let columns = self.key().iter().map(|&name| name.to_owned()).chain(self.values());
+        format!(
+            "INSERT INTO {} ({}) VALUES {}",
+            self.name(),
+            columns.collect::<Vec<_>>().join(", "),
+            values.join(", ")
+        )
+    }
+
     /// Writes all rows, in key order, into `PARTS` files.
     pub fn write(self, rows: u64, folder: &Path) -> Vec<PathBuf> {
         let mut line = String::new();

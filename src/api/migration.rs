@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::database::{EngineName, ExistingRows, TlsModeName};
 use super::phase::Phase;
-use super::schedule::Window;
-use super::spec::Strategy;
+use super::schedule::{Schedule, Window};
+use super::spec::{CustomCompareSpec, Strategy};
 use super::tuning::{QuerySide, RepairPolicy, RollbackPolicy, SecondaryIndexes};
 use crate::words::{ModeKeys, Protocol, Side};
 
@@ -101,6 +101,8 @@ pub struct Table {
     pub ignore: Vec<String>,
     /// Differences of floating-point columns that still count as equal, by source column.
     pub tolerance: BTreeMap<String, f64>,
+    /// Columns that are compared by expressions.
+    pub custom: Vec<CustomCompareSpec>,
 }
 
 /// What happens to a column that is not simply carried under its own name.
@@ -222,12 +224,23 @@ impl LoadQuery {
 }
 
 /// How the sides are compared.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct VerifySettings {
     pub lag: Duration,
     pub interval: Duration,
     pub repair: RepairPolicy,
     pub max_deletes: u64,
+    pub budget: VerifyBudget,
+    /// When everything is compared again; `None`: only where a gate asks for it.
+    pub full: Option<Schedule>,
+}
+
+/// What a full verify may spend; `None`: as much as it takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VerifyBudget {
+    /// Differences found and not repaired at once.
+    pub mismatches: Option<u64>,
+    pub duration: Option<Duration>,
 }
 
 /// How long evidence must hold.

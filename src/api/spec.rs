@@ -240,6 +240,26 @@ pub struct CompareSpec {
     /// For floating-point columns, named as in the source: the difference that still counts as equal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<BTreeMap<String, f64>>,
+    /// Columns that are carried as they are and compared by an expression of each side, such as `lower(email)` beside
+    /// `email`, where the sides may hold what means the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100))]
+    pub custom: Option<Vec<CustomCompareSpec>>,
+}
+
+/// How one column is compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CustomCompareSpec {
+    /// The column, named as in the source.
+    #[schemars(length(min = 1, max = 63))]
+    pub column: String,
+    /// What is compared, as an expression of the source's SQL over one row's columns; of the column's own type.
+    #[schemars(length(min = 1, max = 4096))]
+    pub source: String,
+    /// The same in the target's SQL and column names.
+    #[schemars(length(min = 1, max = 4096))]
+    pub target: String,
 }
 
 /// How a row finds its shard.

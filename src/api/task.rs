@@ -60,6 +60,9 @@ pub struct MigrationTaskSpec {
     /// For `Watch`: what the control rows of all databases shall say. Absent: only report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<ControlSpec>,
+    /// For a full `Verify` that the schedule `verify.full` asks for: the moment at which it was due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Time>,
 }
 
 /// Kinds of data work.
@@ -383,22 +386,45 @@ pub struct VerifyReport {
     /// Rows repaired.
     #[serde(default)]
     pub repaired: u64,
-    /// Rows of the base that the follower does not take; they are outstanding.
+    /// Rows of the base that the follower does not take. A full verify tries them several times, then buries them; those that
+    /// it could not bury are outstanding.
     #[serde(default)]
     pub rejects: u64,
     /// Keys queued for repair, of this table, both sides together.
     #[serde(default)]
     pub queue: u64,
-    /// Rows that the follower did not take in several passes, part of `outstanding`: tried again ever more rarely. Each is in
-    /// `_datamigration_dead_letters` of the base, with the database's reason.
+    /// Rows that the follower did not take in several attempts: the incremental verify, in whose `outstanding` they are counted,
+    /// tries them again ever more rarely. Each is in `_datamigration_dead_letters` of the base, with the database's reason.
     #[serde(default)]
     pub dead_letters: u64,
+    /// Differences that are written down in `_datamigration_mismatches` of the base until they are settled, by kind: at
+    /// most about 10,000 of a table. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mismatches: Option<MismatchCounts>,
     /// Windows finished.
     #[serde(default)]
     pub windows: u64,
     /// Deletes held back because a pass would have exceeded `verify.maxDeletes`.
     #[serde(default)]
     pub deletes_held: u64,
+}
+
+/// Differences that are written down and not settled.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MismatchCounts {
+    /// Rows of the base that the follower lacks.
+    #[serde(default)]
+    pub target_missing: u64,
+    /// Rows with different content.
+    #[serde(default)]
+    pub neq: u64,
+    /// Rows of the follower that the base lacks.
+    #[serde(default)]
+    pub base_missing: u64,
+    /// Rows that writers held, or changed, whenever they were looked at.
+    #[serde(default)]
+    pub unsettled: u64,
 }
 
 /// What was fenced.

@@ -130,9 +130,14 @@ pub struct VerifySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
     pub interval: Option<String>,
-    /// When everything is compared again, as a cron expression. Default: only where a gate asks for it. Not supported yet.
+    /// When everything is compared again in `SourceFirst` and `TargetFirst`, as a cron expression (minute, hour, day of month,
+    /// month, day of week) such as `0 2 * * *`. Gates that are open stay open unless it finds something that is left.
+    /// Default: only where a gate asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full: Option<String>,
+    /// Time zone of `full`, such as `Europe/Berlin`. Default: UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
     /// Who repairs differences; the type's text is what people see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repair: Option<RepairPolicy>,
@@ -140,6 +145,24 @@ pub struct VerifySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub max_deletes: Option<u64>,
+    /// What a full verify of a table may spend. Past it the pass ends with `BudgetExhausted`, which no gate takes for an
+    /// answer, and says how far it came; the next attempt goes on from there with a new budget. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<VerifyBudgetSpec>,
+}
+
+/// How much a full verify may find, and how long it may take.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifyBudgetSpec {
+    /// Differences that are found and not repaired at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub mismatches: Option<u64>,
+    /// Time since its worker began, pauses included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub duration: Option<String>,
 }
 
 /// Who repairs differences. `Automatic` (default): the verify does, from the base. `Manual`: it only reports them, and they

@@ -66,6 +66,14 @@ const DEFINITIONS: &[(&str, &str)] = &[
          PRIMARY KEY (migration, table_name, pass, sweep, chunk)",
     ),
     (
+        // Differences that verify found and did not mend: events, one row per key.
+        "_datamigration_mismatches",
+        "migration {name} NOT NULL, table_name {table} NOT NULL, key_hash {uid} NOT NULL, uid {uid} NOT NULL, \
+         row_key {text} NOT NULL, kind {word} NOT NULL, base_version {text} NULL, follower_version {text} NULL, \
+         attempts BIGINT NOT NULL, first_seen {time} NOT NULL, last_seen {time} NOT NULL, \
+         PRIMARY KEY (migration, table_name, key_hash)",
+    ),
+    (
         // Rows that could not be carried, with the reason.
         "_datamigration_rejects",
         "id {id}, migration {name} NOT NULL, uid {uid} NOT NULL, table_name {table} NOT NULL, round BIGINT NOT NULL, \
@@ -132,6 +140,21 @@ pub async fn create(tx: &mut Tx) -> Result<(), ControlError> {
     }
     for (name, columns) in DEFINITIONS {
         tx.execute(&definition(engine, name, columns), &[]).await?;
+    }
+    Ok(())
+}
+
+/// Makes one of the control tables where an earlier release's lack it. In a transaction of its own: MySQL commits it.
+pub async fn ensure(tx: &mut Tx, name: &'static str) -> Result<(), ControlError> {
+    let sql = match tx.engine() {
+        Engine::MySql => {
+            "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?"
+        }
+        Engine::Postgres => "SELECT COUNT(to_regclass(?))",
+    };
+    let rows = tx.query(sql, &[Value::from(name)]).await?;
+    if int(rows.first().map_or(&[], Vec::as_slice), 0, name)? == 0 {
+        create(tx).await?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ mod instances;
 mod keys;
 mod local;
 mod mapping;
+mod mismatches;
 pub mod rejects;
 mod sql;
 pub mod verified;
@@ -30,5 +31,9 @@ pub use keys::{
 };
 pub use local::forget_finished_copy;
 pub use mapping::{mapping, record_mapping};
+pub use mismatches::{
+    MOST_MISMATCHES, MismatchEvent, count_mismatches, ensure_mismatches, forget_mismatches, forget_mismatches_before,
+    mismatches, record_mismatches,
+};
 pub use sql::{clock, now, parse_clock};
 pub use watermark::{advance as advance_watermark, read as watermark};

@@ -2,14 +2,15 @@
 //! and counts as verified only what was compared and settled, by the same columns and rules.
 
 use super::ControlError;
-use super::ddl::create;
 use super::sql::{int, now, optional_key, optional_text, text, time_bind, time_text};
 use crate::rows::{Key, Value};
-use crate::store::{Engine, Tx};
+use crate::store::Tx;
 
 const TABLE: &str = "_datamigration_verified";
 /// In place of a sweep: the pass came to its end.
 const END: &str = "End";
+/// In place of a sweep: its worker ended before the table did, and another one is to go on.
+const PAUSED: &str = "Paused";
 
 /// One pass over one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,17 +53,7 @@ pub struct Recorded {
 
 /// Makes the table where an earlier release's control tables lack it. Before `begin`, in a transaction of its own.
 pub async fn ensure(tx: &mut Tx) -> Result<(), ControlError> {
-    let sql = match tx.engine() {
-        Engine::MySql => {
-            "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = '_datamigration_verified'"
-        }
-        Engine::Postgres => "SELECT COUNT(to_regclass('_datamigration_verified'))",
-    };
-    let rows = tx.query(sql, &[]).await?;
-    if int(rows.first().map_or(&[], Vec::as_slice), 0, TABLE)? == 0 {
-        create(tx).await?;
-    }
-    Ok(())
+    super::ddl::ensure(tx, TABLE).await
 }
 
 impl PassId {
@@ -73,9 +64,53 @@ impl PassId {
             .collect()
     }
 
+    /// Of the same direction and epoch, whichever worker began it.
+    fn kin(&self, other: &str) -> bool {
+        let head = |pass: &str| pass.rsplit_once('-').map(|(head, _)| head.to_owned());
+        head(&self.pass) == head(other)
+    }
+
+    /// Takes over the pass of an earlier worker that ended before the table did.
+    async fn take_over(&self, tx: &mut Tx) -> Result<(), ControlError> {
+        let binds = [&self.migration, &self.table, &self.compared].map(|text| Value::from(text.as_str()));
+        let paused = tx
+            .query(
+                &format!(
+                    "SELECT pass FROM {TABLE} WHERE migration = ? AND table_name = ? AND compared = ? AND sweep = '{PAUSED}'"
+                ),
+                &binds,
+            )
+            .await?;
+        for row in &paused {
+            let pass = text(row, 0, TABLE)?;
+            if !self.kin(&pass) {
+                continue;
+            }
+            let named = [&self.migration, &self.table, &pass].map(|text| Value::from(text.as_str()));
+            tx.execute(
+                &format!(
+                    "DELETE FROM {TABLE} WHERE migration = ? AND table_name = ? AND pass = ? AND sweep = '{PAUSED}'"
+                ),
+                &named,
+            )
+            .await?;
+            if pass != self.pass {
+                let renamed = [&self.pass, &self.migration, &self.table, &pass].map(|text| Value::from(text.as_str()));
+                tx.execute(
+                    &format!("UPDATE {TABLE} SET pass = ? WHERE migration = ? AND table_name = ? AND pass = ?"),
+                    &renamed,
+                )
+                .await?;
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+
     /// Begins the pass, or goes on with it: forgets what other passes recorded of the table, and what this one compared in
     /// another way. `clock`: the base's. Answers when the pass first began, by the base's clock.
     pub async fn begin(&self, tx: &mut Tx, clock: &str) -> Result<String, ControlError> {
+        self.take_over(tx).await?;
         let ended = tx
             .query(
                 &format!(
@@ -113,6 +148,11 @@ impl PassId {
     /// Records that the pass came to its end.
     pub async fn end(&self, tx: &mut Tx, began: &str) -> Result<(), ControlError> {
         self.open(tx, END, began, (0, None, None)).await
+    }
+
+    /// Records that the worker ended before the table did: the next one goes on from here.
+    pub async fn pause(&self, tx: &mut Tx, began: &str) -> Result<(), ControlError> {
+        self.open(tx, PAUSED, began, (0, None, None)).await
     }
 
     /// The ranges of a sweep, in the order of the key.

@@ -121,6 +121,7 @@ fn whole(migration: &Migration, kind: TaskKind) -> MigrationTaskSpec {
         round: 0,
         generation: migration.generation,
         control: None,
+        due: None,
     }
 }
 

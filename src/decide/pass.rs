@@ -191,6 +191,9 @@ impl Pass<'_> {
         if let Some(left) = rungs::target_only::hold_left(&rung) {
             self.upkeep.wake_in(left + Duration::from_millis(100));
         }
+        if let Some(left) = rung.next_full() {
+            self.upkeep.wake_in(left + Duration::from_millis(100));
+        }
         let share = gates::copied(self.migration, self.world, control)
             .and_then(|| gates::fully_verified(self.migration, self.world, control, Direction::Forward));
         let shown = self.show(stance, control.epoch, share.passed(), &mut record);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::api::task::{ControlSpec, MigrationTaskSpec, TaskKind, VerifyScope};
 use crate::decide::decision::Action;
+use crate::decide::gates::full::superseded;
 use crate::decide::gates::{elapsed, verify_counts};
 use crate::observe::world::{Job, Outcome, Seen, Task, World};
 use crate::words::{Direction, Mode, hex};
@@ -46,6 +47,10 @@ pub fn name(spec: &MigrationTaskSpec, mark: &str) -> String {
         TaskKind::Watch => {}
         TaskKind::Copy | TaskKind::Verify => parts.push(format!("r{}e{}", spec.round, spec.epoch)),
         TaskKind::Fence | TaskKind::Archive => parts.push(format!("e{}", spec.epoch)),
+    }
+    if let Some(due) = &spec.due {
+        // A schedule's moments are whole minutes.
+        parts.push(format!("t{}", due.0.as_second() / 60));
     }
     parts.retain(|part| !part.is_empty());
     let plain = parts.join("-");
@@ -178,7 +183,11 @@ impl Upkeep {
     /// Keeps finished work that is still evidence.
     pub fn keep_evidence(&mut self, world: &World, control: Option<&ControlSpec>) {
         for task in &world.tasks {
-            if task.outcome() == Outcome::Succeeded && control.is_some_and(|control| evidence(task, control)) {
+            let counts = |control: &ControlSpec| {
+                let direction = Direction::from_base(control.mode.base());
+                evidence(task, control) && !superseded(world, task, control, direction)
+            };
+            if task.outcome() == Outcome::Succeeded && control.is_some_and(counts) {
                 self.kept.push(task.name.clone());
             }
         }

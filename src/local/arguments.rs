@@ -68,6 +68,10 @@ pub struct VerifyArguments {
     /// Print at most so many differences while they are found.
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     pub show: u64,
+    /// Only count the rows of both sides, range by range: a first look that takes a fraction of the time, and says nothing
+    /// about what the rows hold.
+    #[arg(long, conflicts_with_all = ["repair", "export"])]
+    pub counts: bool,
     /// Which side is right. Default: the base of the epoch in the databases; the source where they carry none.
     #[arg(long)]
     pub direction: Option<DirectionWord>,

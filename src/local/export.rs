@@ -2,7 +2,6 @@
 //! appears under its name only when it is whole.
 
 use super::LocalError;
-use super::progress::word;
 use crate::workers::{Difference, WorkError};
 use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical, ZstdLevel};
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType};
@@ -48,7 +47,7 @@ impl Line {
             texts: [
                 Some(difference.table.clone()),
                 Some(difference.key.to_json()),
-                Some(word(difference.kind).to_owned()),
+                Some(difference.kind.as_str().to_owned()),
                 seen.base.clone(),
                 seen.follower.clone(),
                 Some(seen.columns.join(" ")),

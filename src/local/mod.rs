@@ -13,7 +13,7 @@ pub use arguments::{CopyArguments, VerifyArguments, help};
 
 use crate::api::Migration;
 use crate::api::task::{MigrationTaskSpec, TaskKind, VerifyScope};
-use crate::workers::{Shard, StatusBoard, TaskContext, WorkError, perform, sorted, stop_on_signal, verify};
+use crate::workers::{Shard, StatusBoard, TaskContext, WorkError, count, perform, sorted, stop_on_signal, verify};
 use arguments::Common;
 use export::Export;
 use journal::Stand;
@@ -113,7 +113,7 @@ async fn run_copy(arguments: &CopyArguments, stop: &CancellationToken) -> Result
         let context = run.context(TaskKind::Copy, None, table);
         let began = Instant::now();
         let result = perform(&context).await;
-        outcomes.push(Outcome::new(table, &context, result, began));
+        outcomes.push(Outcome::new(table, &context, result, Verdict::Copied, began));
         if stop.is_cancelled() {
             break;
         }
@@ -149,8 +149,12 @@ async fn run_verify(arguments: &VerifyArguments, stop: &CancellationToken) -> Re
         let context = run.context(TaskKind::Verify, Some(VerifyScope::Full), table);
         let began = Instant::now();
         let mut told = progress::Told::new(export.as_mut(), arguments.show);
-        let result = verify(&context, arguments.repair, &mut told).await;
-        outcomes.push(Outcome::new(table, &context, result, began));
+        let (result, done) = if arguments.counts {
+            (count(&context).await, Verdict::SameCounts)
+        } else {
+            (verify(&context, arguments.repair, &mut told).await, Verdict::Equal)
+        };
+        outcomes.push(Outcome::new(table, &context, result, done, began));
         if stop.is_cancelled() {
             break;
         }
@@ -188,6 +192,7 @@ impl Run<'_> {
                 round: self.stand.round,
                 generation: self.migration.generation,
                 control: None,
+                due: None,
             },
             source: self.source.clone(),
             target: self.target.clone(),

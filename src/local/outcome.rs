@@ -12,6 +12,8 @@ pub enum Verdict {
     Copied,
     /// Every row is equal, or was made so.
     Equal,
+    /// Both sides have the same number of rows in every range; what the rows hold was not looked at.
+    SameCounts,
     /// The run came to its end, and something differs or could not be carried.
     Different,
     /// The run did not come to its end.
@@ -22,7 +24,7 @@ impl Verdict {
     /// What the shell is told.
     pub fn exit(self) -> Exit {
         match self {
-            Self::Copied | Self::Equal => Exit::Equal,
+            Self::Copied | Self::Equal | Self::SameCounts => Exit::Equal,
             Self::Different => Exit::Different,
             Self::Unfinished => Exit::Unfinished,
         }
@@ -60,13 +62,18 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub fn new(table: &str, context: &TaskContext, result: Result<(), WorkError>, began: Instant) -> Self {
+    /// `done`: what it means that the work came to its end without an error.
+    pub fn new(
+        table: &str,
+        context: &TaskContext,
+        result: Result<(), WorkError>,
+        done: Verdict,
+        began: Instant,
+    ) -> Self {
         let status = context.status.current();
-        let copied = status.verify.is_none();
         let report = status.verify.unwrap_or_default();
         let verdict = match &result {
-            Ok(()) if copied => Verdict::Copied,
-            Ok(()) => Verdict::Equal,
+            Ok(()) => done,
             Err(error) if came_to_an_end(error) => Verdict::Different,
             Err(_) => Verdict::Unfinished,
         };
@@ -91,7 +98,7 @@ impl Outcome {
 fn came_to_an_end(error: &WorkError) -> bool {
     matches!(
         error.reason(),
-        "DifferencesFound" | "TooManyDeletes" | "RowsRefused" | "RowsRejected"
+        "DifferencesFound" | "TooManyDeletes" | "RowsRefused" | "RowsRejected" | "CountsDiffer"
     )
 }
 
@@ -124,6 +131,12 @@ fn sentence(outcome: &Outcome) -> String {
             format!("{table}: equal, {} rows repaired ({found}; {took})", outcome.repaired)
         }
         Verdict::Equal => format!("{table}: equal ({took})"),
+        Verdict::SameCounts => {
+            format!("{table}: the same number of rows on both sides, which is all that was looked at ({took})")
+        }
+        Verdict::Different if outcome.reason.as_deref() == Some("CountsDiffer") => {
+            format!("{table}: different ({took})\n  {why}")
+        }
         Verdict::Different => format!("{table}: different: {found} ({took})\n  {why}"),
         Verdict::Unfinished => format!("{table}: not finished ({took})\n  {why}"),
     }

@@ -4,7 +4,7 @@
 use super::arguments::Progress;
 use super::export::Export;
 use crate::api::task::{MigrationTaskStatus, TaskKind};
-use crate::workers::{Desired, Difference, Differences, Mismatch, Reporter, WorkError};
+use crate::workers::{Desired, Difference, Differences, Reporter, WorkError};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
@@ -131,15 +131,6 @@ impl Differences for Told<'_> {
     }
 }
 
-/// The word of a kind of mismatch.
-pub fn word(kind: Mismatch) -> &'static str {
-    match kind {
-        Mismatch::TargetMissing => "target_missing",
-        Mismatch::Neq => "neq",
-        Mismatch::BaseMissing => "base_missing",
-    }
-}
-
 fn shown(difference: &Difference) -> String {
     let seen = &difference.seen;
     let none = "no row";
@@ -147,7 +138,7 @@ fn shown(difference: &Difference) -> String {
         "{} {} {}: base {}, follower {}",
         difference.table,
         difference.key,
-        word(difference.kind),
+        difference.kind.as_str(),
         seen.base.as_deref().unwrap_or(none),
         seen.follower.as_deref().unwrap_or(none)
     );

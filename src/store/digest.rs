@@ -36,8 +36,9 @@ impl TablePair {
     /// equal that are not the same text (JSON, a tolerance), the rows have to be read.
     pub fn digests_alike(&self) -> bool {
         let (source, target) = (&self.source, &self.target);
-        // What the mapping computes is no column that a server could digest under its name.
+        // What the mapping or the comparison computes is no column that a server could digest under its name.
         !self.computes()
+            && self.custom.is_empty()
             && source.engine == target.engine
             && self
                 .comparison

@@ -53,6 +53,7 @@ impl Builder<'_> {
         let up = self.way(Side::Source, &computed);
         let back = self.way(Side::Target, &computed);
         self.compared_names(&pairs, &computed);
+        let custom = self.custom(&pairs);
 
         let tables = (Ident::new(from.clone()), Ident::new(to.clone()));
         let (
@@ -112,6 +113,7 @@ impl Builder<'_> {
             target,
             comparison,
             back,
+            custom,
             notes: self.notes,
             one_way: self.one_way,
         })

@@ -24,16 +24,6 @@ impl Tx {
         self.rows(side, &statement).await
     }
 
-    /// Key of the last of the next `rows` rows after `after`; `None` when no row is left.
-    pub async fn chunk_end(&mut self, side: &TableSide, after: Option<&Key>, rows: u32) -> Result<Option<Key>> {
-        let full = chunk_end(side, after, Some(rows)).map_err(|m| self.data(m))?;
-        if let Some(key) = self.keys(side, &full).await?.pop() {
-            return Ok(Some(key));
-        }
-        let last = chunk_end(side, after, None).map_err(|m| self.data(m))?;
-        Ok(self.keys(side, &last).await?.pop())
-    }
-
     /// The rows that have these keys (and belong to the subset), in key order; locked in that order.
     pub async fn read_keys(&mut self, side: &TableSide, keys: &[Key], lock: Lock) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
@@ -149,25 +139,6 @@ impl Tx {
                 ))
             })
     }
-
-    async fn keys(&mut self, side: &TableSide, statement: &Statement) -> Result<Vec<Key>> {
-        let raw = self.fetch(statement).await?;
-        raw.into_iter()
-            .map(|cells| {
-                let values = cells
-                    .into_iter()
-                    .zip(side.key_columns())
-                    .map(|(cell, c)| canonical(&c.carry, cell).map_err(|why| (c.name.as_str(), why)));
-                values.collect::<Result<Vec<_>, _>>().map(Key)
-            })
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|(column, why)| {
-                self.data(format!(
-                    "key column {}.{column} holds a value that cannot be carried: {why}",
-                    side.table.as_str()
-                ))
-            })
-    }
 }
 
 fn per_statement(parameters_each: usize) -> usize {
@@ -214,24 +185,6 @@ pub(super) fn read_after(
         sql.push(" AND ").key_beyond(key, Beyond::UpTo)?;
     }
     sql.filter().order_by_key(false).push(&format!(" LIMIT {limit}"));
-    Ok(sql.finish())
-}
-
-/// With `rows`: the key of that many rows further. Without: the last key there is.
-fn chunk_end(side: &TableSide, after: Option<&Key>, rows: Option<u32>) -> Result<Statement, String> {
-    let mut sql = Sql::new(side);
-    sql.push("SELECT ")
-        .key_list()
-        .push(" FROM ")
-        .table()
-        .push(" WHERE 1 = 1");
-    if let Some(key) = after {
-        sql.push(" AND ").key_beyond(key, Beyond::After)?;
-    }
-    sql.filter().order_by_key(rows.is_none()).push(" LIMIT 1");
-    if let Some(rows) = rows {
-        sql.push(&format!(" OFFSET {}", rows.max(1) - 1));
-    }
     Ok(sql.finish())
 }
 

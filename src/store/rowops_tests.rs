@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::rows::LogicalType;
+use crate::store::keyset::{Pick, keys};
 use crate::store::{ColumnSchema, TableMapping, TablePair, TableSchema, UniqueKey};
 
 fn column(engine: Engine, name: &str, logical: LogicalType) -> ColumnSchema {
@@ -124,8 +125,8 @@ fn on_both(f: impl Fn(&TableSide) -> Result<Statement, String>) -> String {
 #[test]
 fn reading() {
     insta::assert_snapshot!(on_both(|s| read_after(s, Some(&key(1)), Some(&key(9)), 10)));
-    insta::assert_snapshot!(on_both(|s| chunk_end(s, Some(&key(1)), Some(1000))));
-    insta::assert_snapshot!(on_both(|s| chunk_end(s, None, None)));
+    insta::assert_snapshot!(on_both(|s| keys(s, (Some(&key(1)), None), Pick::Nth(1000))));
+    insta::assert_snapshot!(on_both(|s| keys(s, (None, None), Pick::Last)));
     insta::assert_snapshot!(on_both(|s| read_keys(s, &[key(1), key(2)], Lock::NoKeyUpdate)));
     insta::assert_snapshot!(on_both(|s| read_window(
         s,

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::custom::{Custom, CustomComparison};
 use super::pair::Builder;
 use super::{ColumnSchema, Engine, Ident, StoreError, TableSchema};
 use crate::rows::{Comparison, Key, LogicalType, Row, Value};
@@ -26,6 +27,8 @@ pub struct TableMapping {
     pub ignore: Vec<String>,
     /// Source column names and the absolute difference that still counts as equal.
     pub tolerance: Vec<(String, f64)>,
+    /// Columns that are compared by expressions.
+    pub custom: Vec<CustomComparison>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +161,8 @@ pub struct TablePair {
     pub(super) comparison: Comparison,
     /// As the target is the base, where that is not the same turned round.
     pub(super) back: Option<Box<Back>>,
+    /// Columns that are compared by expressions.
+    pub(super) custom: Vec<Custom>,
     /// What a person should know, and which is no obstacle.
     pub notes: Vec<String>,
     /// Why rows cannot be carried back to the source, each with its remedy.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::classify::classify;
 use super::rowops::{read_after, read_keys, read_window};
-use super::sql::{Bind, Lock, Sql, Statement};
+use super::sql::{Bind, Lock, Statement};
 use super::{Engine, Result, StoreError, TableSide, Tx, mysql, postgres};
 use crate::rows::canonical::canonical;
 use crate::rows::{Comparison, Key, Row, Sketch, Value};
@@ -57,73 +57,6 @@ impl Tx {
     ) -> Result<Vec<Sketch>> {
         let statement = read_window(side, from, to, after, limit).map_err(|why| self.data(why))?;
         self.sketches(side, comparison, &statement).await
-    }
-
-    /// Keys alone, after `after` up to and including `upto`, in the key's order.
-    pub async fn keys_after(
-        &mut self,
-        side: &TableSide,
-        after: Option<&Key>,
-        upto: Option<&Key>,
-        limit: u32,
-    ) -> Result<Vec<Key>> {
-        let mut sql = Sql::new(side);
-        sql.push("SELECT ")
-            .key_list()
-            .push(" FROM ")
-            .table()
-            .push(" WHERE 1 = 1");
-        sql.between(after, upto).map_err(|why| self.data(why))?;
-        sql.filter().order_by_key(false).push(&format!(" LIMIT {limit}"));
-        self.key_rows(side, &sql.finish()).await
-    }
-
-    /// The key of exactly the `rows`-th row after `after` and up to `upto`; `None` when there are fewer.
-    pub async fn key_at(
-        &mut self,
-        side: &TableSide,
-        after: Option<&Key>,
-        upto: Option<&Key>,
-        rows: u32,
-    ) -> Result<Option<Key>> {
-        let mut sql = Sql::new(side);
-        sql.push("SELECT ")
-            .key_list()
-            .push(" FROM ")
-            .table()
-            .push(" WHERE 1 = 1");
-        sql.between(after, upto).map_err(|why| self.data(why))?;
-        sql.filter()
-            .order_by_key(false)
-            .push(&format!(" LIMIT 1 OFFSET {}", rows.max(1) - 1));
-        Ok(self.key_rows(side, &sql.finish()).await?.pop())
-    }
-
-    /// Which of these keys have a row.
-    pub async fn keys_there(&mut self, side: &TableSide, keys: &[Key]) -> Result<Vec<Key>> {
-        let mut found = Vec::with_capacity(keys.len());
-        for some in keys.chunks(KEYS) {
-            let mut sql = Sql::new(side);
-            sql.push("SELECT ").key_list().push(" FROM ").table().push(" WHERE ");
-            sql.key_in(some).map_err(|why| self.data(why))?;
-            sql.filter();
-            found.extend(self.key_rows(side, &sql.finish()).await?);
-        }
-        Ok(found)
-    }
-
-    async fn key_rows(&mut self, side: &TableSide, statement: &Statement) -> Result<Vec<Key>> {
-        let mut keys = Vec::new();
-        self.each(statement, |cells| {
-            let values = cells.into_iter().zip(side.key_columns());
-            let values = values.map(|(cell, column)| {
-                canonical(&column.carry, cell).map_err(|why| misfit(side, column.name.as_str(), &why))
-            });
-            keys.push(Key(values.collect::<Result<_, String>>()?));
-            Ok(())
-        })
-        .await?;
-        Ok(keys)
     }
 
     async fn sketches(

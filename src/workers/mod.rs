@@ -29,6 +29,7 @@ pub(crate) use connect::{connect_shards, shard_config};
 pub use context::{Desired, Reporter, Shard, StatusBoard, TaskContext};
 pub use error::{Exit, WorkError};
 pub(crate) use order::sorted;
+pub use verify::counts::run as count;
 pub use verify::full::run_for as verify;
 pub use verify::{Difference, Differences, Mismatch, Seen};
 
@@ -142,8 +143,8 @@ pub async fn perform(context: &TaskContext) -> Result<(), WorkError> {
         TaskKind::Watch => watch::run(context).await,
         TaskKind::Copy => copy::run(context).await,
         TaskKind::Verify => match context.task.scope {
-            Some(VerifyScope::Full) => verify::full::run(context).await,
-            Some(VerifyScope::Incremental) => verify::incremental::run(context).await,
+            Some(VerifyScope::Full) => Box::pin(verify::full::run(context)).await,
+            Some(VerifyScope::Incremental) => Box::pin(verify::incremental::run(context)).await,
             None => Err(WorkError::permanent(
                 "InvalidTask",
                 "a Verify task needs spec.scope: Full or Incremental; tasks are written by the operator, leave them to it",

@@ -8,7 +8,9 @@ use super::mapped;
 use crate::api::migration::{ColumnRule, Table};
 use crate::control::{self, Control};
 use crate::rows::{Comparison, Row, Value, digest};
-use crate::store::{ColumnMapping, Database, Shape, TableMapping, TablePair, TableSide, Tx, TxOptions};
+use crate::store::{
+    ColumnMapping, ComparedSides, CustomComparison, Database, Shape, TableMapping, TablePair, TableSide, Tx, TxOptions,
+};
 use crate::words::{Direction, Mode, SecondaryWrites, Side};
 use crate::workers::verify::Seen;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +22,8 @@ pub struct Work {
     /// The task's surroundings.
     pub ctx: TaskContext,
     pair: TablePair,
+    /// Both sides as they are compared, where columns are compared by expressions.
+    compared: Option<Box<ComparedSides>>,
     table: Table,
     control: Control,
     /// Whether the base carries a control row. It must from epoch 1 on.
@@ -70,6 +74,15 @@ pub fn mapping(table: &Table) -> TableMapping {
             .tolerance
             .iter()
             .map(|(column, most)| (column.clone(), *most))
+            .collect(),
+        custom: table
+            .custom
+            .iter()
+            .map(|one| CustomComparison {
+                column: one.column.clone(),
+                source: one.source.clone(),
+                target: one.target.clone(),
+            })
             .collect(),
     }
 }
@@ -142,6 +155,7 @@ impl Work {
         }
         Ok(Self {
             ctx: context.clone(),
+            compared: pair.compared(context.task.direction).map(Box::new),
             pair,
             table,
             control,
@@ -159,6 +173,7 @@ impl Work {
         ends(context)?;
         Ok(Self {
             ctx: context.clone(),
+            compared: pair.compared(context.task.direction).map(Box::new),
             pair,
             table,
             control: Control {
@@ -268,6 +283,28 @@ impl Work {
         self.pair.follower(self.direction())
     }
 
+    /// The base's table as it is read to be compared: the carried columns, then what is compared in place of some.
+    pub fn base_compared(&self) -> &TableSide {
+        self.compared
+            .as_ref()
+            .map_or_else(|| self.base_side(), |sides| &sides.base)
+    }
+
+    /// The follower's table as it is read to be compared.
+    pub fn follower_compared(&self) -> &TableSide {
+        self.compared
+            .as_ref()
+            .map_or_else(|| self.follower_side(), |sides| &sides.follower)
+    }
+
+    /// A row as it is carried, of one that was read to be compared.
+    pub fn carried(&self, row: &Row) -> Row {
+        let columns = self.base_side().columns.len();
+        Row {
+            values: row.values.iter().take(columns).cloned().collect(),
+        }
+    }
+
     /// The planner's estimate of the base's rows.
     pub fn base_estimate(&self) -> u64 {
         self.base_side().schema.estimated_rows
@@ -275,12 +312,15 @@ impl Work {
 
     /// Whether the two rows count as the same.
     pub fn equal(&self, base: &Row, follower: &Row) -> bool {
-        self.pair.comparison(self.direction()).equal(base, follower)
+        self.comparison().equal(base, follower)
     }
 
     /// How rows are compared.
     pub fn comparison(&self) -> &Comparison {
-        self.pair.comparison(self.direction())
+        match &self.compared {
+            Some(sides) => &sides.comparison,
+            None => self.pair.comparison(self.direction()),
+        }
     }
 
     /// Whether a range of keys means the same rows on both sides.
@@ -299,15 +339,11 @@ impl Work {
         let parts = [
             source.schema.fingerprint(),
             target.schema.fingerprint(),
-            format!(
-                "{:?} {:?} {:?}",
-                self.pair.comparison(self.direction()).rules,
-                source.filter,
-                target.filter
-            ),
-            self.base_side()
+            format!("{:?} {:?} {:?}", self.comparison().rules, source.filter, target.filter),
+            self.base_compared()
                 .columns
                 .iter()
+                .chain(&self.follower_compared().columns)
                 .filter_map(|column| column.computed.as_deref())
                 .collect::<Vec<_>>()
                 .join(", "),
@@ -346,10 +382,10 @@ impl Work {
     pub fn seen(&self, base: Option<&Row>, follower: Option<&Row>) -> Seen {
         let version = |row: &Row| self.version(row).map(str::to_owned);
         let columns = match (base, follower) {
-            (Some(row), Some(held)) => self.pair.comparison(self.direction()).differing(row, held),
+            (Some(row), Some(held)) => self.comparison().differing(row, held),
             _ => Vec::new(),
         };
-        let names = &self.base_side().columns;
+        let names = &self.base_compared().columns;
         Seen {
             base: base.and_then(version),
             follower: follower.and_then(version),

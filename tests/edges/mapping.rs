@@ -137,6 +137,36 @@ async fn an_expression_carries_and_its_reverse_brings_back() {
     }
 }
 
+/// Expressions that a comparison takes are run in preflight, each on its own side.
+#[tokio::test]
+async fn comparisons_by_expression_are_tried_before_they_are_needed() {
+    for (from, to) in PAIRS {
+        let compare = |source: &str, target: &str| json!({"compare": {"custom": [{"column": "note", "source": source, "target": target}]}});
+        let looked = preflight(&world(from, to, compare("LOWER(note)", "LOWER(remark)")).await);
+        looked
+            .run()
+            .await
+            .unwrap_or_else(|error| panic!("{error}: {:#?}", checks(&looked)));
+        let tried = checks(&looked)
+            .iter()
+            .filter(|c| c.name.starts_with("Expression") && c.name.contains("note"))
+            .count();
+        assert_eq!(tried, 1, "{:#?}", checks(&looked));
+
+        let wrong = world(from, to, compare("LOWER(note)", "LOWER(note)")).await;
+        let words = ["LOWER(note)", "target/main", "compare.custom[].target"];
+        found(&preflight(&wrong), "ExpressionFails", "Expression remark", &words).await;
+        let other = json!({"compare": {"custom": [{"column": "nothing", "source": "note", "target": "remark"}]}});
+        found(
+            &preflight(&world(from, to, other).await),
+            "ColumnMissing",
+            "Columns",
+            &["compare.custom", "nothing"],
+        )
+        .await;
+    }
+}
+
 /// What preflight notes as no way back, and that it is no obstacle to begin.
 async fn no_way_back(world: &World, word: &str) {
     let worker = preflight(world);

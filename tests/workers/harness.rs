@@ -246,6 +246,7 @@ pub fn spec(kind: TaskKind, scope: Option<VerifyScope>, direction: Direction, ep
         round: 1,
         generation: 1,
         control: None,
+        due: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The workers on real databases, without Kubernetes: copy, verify, repair, watch, and the races of moving live data.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod comparing;
 mod copying;
 mod harness;
 mod keys;

@@ -182,6 +182,43 @@ async fn one_pair(source: Kind, target: Kind) {
     assert_eq!(rows(&world.source).await, rows(&world.target).await);
 }
 
+/// `--counts` finds rows that are missing or too many, and says that it has looked at nothing else.
+#[tokio::test]
+async fn rows_are_counted_range_by_range() {
+    let folder = tempfile::tempdir().unwrap();
+    for (source, target) in [(MariaDb, Postgres), (Postgres, Postgres)] {
+        let world = World::orders(source, target).await;
+        fill(&world.source, 25_000).await;
+        fill(&world.target, 25_000).await;
+        world.target.execute("UPDATE orders SET note = 'x' WHERE id = 3").await;
+        let ran = run(folder.path(), &world, json!({}), &["verify", "--counts"]).await;
+        assert_eq!(ran.code, 0, "{} {}", ran.out, ran.err);
+        assert!(ran.out.contains("all that was looked at"), "{}", ran.out);
+
+        // As many rows on both sides, and not in the same ranges.
+        world.target.execute("DELETE FROM orders WHERE id = 15000").await;
+        let ran = run(folder.path(), &world, json!({}), &["verify", "--counts"]).await;
+        let text = "the base has 25000 rows, the follower 24999; 1 ranges differ, the first: the keys after [10000] up to [20000]";
+        assert!(
+            ran.code == 1 && ran.out.contains(text),
+            "{} {} {}",
+            ran.code,
+            ran.out,
+            ran.err
+        );
+        world.source.execute("DELETE FROM orders WHERE id = 3").await;
+        let ran = run(folder.path(), &world, json!({}), &["verify", "--counts", "--json"]).await;
+        let result: Value = serde_json::from_str(&ran.out).unwrap();
+        assert_eq!(
+            (ran.code, &result[0]["reason"]),
+            (1, &json!("CountsDiffer")),
+            "{}",
+            ran.out
+        );
+        assert_eq!(tables_of_ours(&world.target).await, 0);
+    }
+}
+
 #[tokio::test]
 async fn what_stands_in_the_way_has_its_exit_code() {
     let folder = tempfile::tempdir().unwrap();

@@ -4,7 +4,8 @@ use super::findings::{Findings, duplicates, identifier};
 use super::fragment::unfit;
 use crate::api::database::EngineName;
 use crate::api::migration::{ColumnRule, Table};
-use crate::api::spec::{ColumnSpec, TableSpec};
+use crate::api::spec::{ColumnSpec, CustomCompareSpec, TableSpec};
+use std::collections::BTreeMap;
 
 /// Prefix of the control tables.
 const RESERVED: &str = "_datamigration_";
@@ -93,6 +94,16 @@ pub(super) fn table(found: &mut Findings, at: usize, raw: &TableSpec, engines: (
             );
         }
     }
+    let ignore = compare.ignore.unwrap_or_default();
+    let custom = compare.custom.unwrap_or_default();
+    custom_comparisons(
+        found,
+        &format!("{field}.compare"),
+        &custom,
+        &ignore,
+        &tolerance,
+        engines,
+    );
     Table {
         name: raw.name.clone(),
         target: raw.target.clone().unwrap_or_else(|| raw.name.clone()),
@@ -101,8 +112,39 @@ pub(super) fn table(found: &mut Findings, at: usize, raw: &TableSpec, engines: (
         filter: raw.filter.clone(),
         target_filter: raw.target_filter.clone(),
         columns,
-        ignore: compare.ignore.unwrap_or_default(),
+        ignore,
         tolerance,
+        custom,
+    }
+}
+
+fn custom_comparisons(
+    found: &mut Findings,
+    field: &str,
+    custom: &[CustomCompareSpec],
+    ignore: &[String],
+    tolerance: &BTreeMap<String, f64>,
+    engines: (EngineName, EngineName),
+) {
+    let columns = || custom.iter().map(|one| one.column.as_str());
+    duplicates(found, &format!("{field}.custom"), "column", columns());
+    for (nth, one) in custom.iter().enumerate() {
+        identifier(found, &format!("{field}.custom[{nth}].column"), &one.column);
+        for (name, text, engine) in [("source", &one.source, engines.0), ("target", &one.target, engines.1)] {
+            if let Some(why) = unfit(text, engine) {
+                found.add(
+                    format!("{field}.custom[{nth}].{name}"),
+                    format!("is no expression: {why}"),
+                );
+            }
+        }
+        if ignore.contains(&one.column) || tolerance.contains_key(&one.column) {
+            let text = format!(
+                "{} stands in ignore or tolerance too; a column is compared in one way",
+                one.column
+            );
+            found.add(format!("{field}.custom[{nth}].column"), text);
+        }
     }
 }
 

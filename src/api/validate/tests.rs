@@ -174,7 +174,38 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             json!({"window": "0 1 * * * +4h", "timeZone": "Berlin"}),
             "spec.copy.window: \"Berlin\" is not a time zone",
         ),
-        ("verify", json!({"full": "0 2 * * *"}), "spec.verify.full"),
+        (
+            "tables/0/compare",
+            json!({"custom": [{"column": "note", "source": "lower(note", "target": "note"}]}),
+            "spec.tables[0].compare.custom[0].source",
+        ),
+        (
+            "tables/0/compare",
+            json!({"ignore": ["note"], "custom": [{"column": "note", "source": "note", "target": "note"}]}),
+            "spec.tables[0].compare.custom[0].column",
+        ),
+        ("verify", json!({"full": "0 2 * *"}), "spec.verify.full"),
+        (
+            "verify",
+            json!({"full": "0 2 * * *", "timeZone": "Mars/Olympus"}),
+            "spec.verify.full",
+        ),
+        ("verify", json!({"timeZone": "Europe/Berlin"}), "spec.verify.timeZone"),
+        (
+            "verify",
+            json!({"budget": {"mismatches": 0}}),
+            "spec.verify.budget.mismatches",
+        ),
+        (
+            "verify",
+            json!({"budget": {"duration": "0s"}}),
+            "spec.verify.budget.duration",
+        ),
+        (
+            "verify",
+            json!({"budget": {"duration": "soon"}}),
+            "spec.verify.budget.duration",
+        ),
         ("rollback", json!("Immediate"), "spec.rollback"),
         ("phase", json!("Archived"), "spec.archive: is needed"),
         (

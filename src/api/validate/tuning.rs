@@ -7,8 +7,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::findings::Findings;
 use super::limits;
-use crate::api::migration::{CopySettings, Gates, VerifySettings, Worker};
-use crate::api::tuning::{CopySpec, GatesSpec, SecondaryIndexes, VerifySpec, WorkerSpec};
+use crate::api::migration::{CopySettings, Gates, VerifyBudget, VerifySettings, Worker};
+use crate::api::schedule::Schedule;
+use crate::api::tuning::{CopySpec, GatesSpec, SecondaryIndexes, VerifyBudgetSpec, VerifySpec, WorkerSpec};
 
 pub(super) fn copy(found: &mut Findings, raw: CopySpec) -> CopySettings {
     let CopySpec {
@@ -62,19 +63,52 @@ pub(super) fn verify(found: &mut Findings, raw: VerifySpec) -> VerifySettings {
         full,
         repair,
         max_deletes,
+        budget,
+        time_zone,
     } = raw;
-    if full.is_some() {
-        found.not_yet(
-            "spec.verify.full",
-            "a schedule",
-            "remove it; a full verify runs wherever a gate needs one",
-        );
-    }
+    let full = match (&full, &time_zone) {
+        (Some(text), zone) => Schedule::parse(text, zone.as_deref())
+            .map_err(|why| found.add("spec.verify.full", why))
+            .ok(),
+        (None, Some(_)) => {
+            found.add(
+                "spec.verify.timeZone",
+                "is the time zone of verify.full; give that too, or remove it",
+            );
+            None
+        }
+        (None, None) => None,
+    };
     VerifySettings {
         lag: found.duration("spec.verify.lag", lag.as_ref(), Duration::from_mins(1)),
         interval: found.duration("spec.verify.interval", interval.as_ref(), Duration::from_secs(30)),
         repair: repair.unwrap_or_default(),
         max_deletes: max_deletes.unwrap_or(1000),
+        full,
+        budget: budget.map(|raw| budget_of(found, &raw)).unwrap_or_default(),
+    }
+}
+
+fn budget_of(found: &mut Findings, raw: &VerifyBudgetSpec) -> VerifyBudget {
+    if raw.mismatches == Some(0) {
+        found.add(
+            "spec.verify.budget.mismatches",
+            "0 would end every pass before it begins; 1 ends it at the first difference",
+        );
+    }
+    let duration = raw
+        .duration
+        .as_ref()
+        .map(|text| found.duration("spec.verify.budget.duration", Some(text), Duration::MAX));
+    if duration.is_some_and(|duration| duration.is_zero()) {
+        found.add(
+            "spec.verify.budget.duration",
+            "0 leaves no time to compare anything; leave it out for as long as it takes",
+        );
+    }
+    VerifyBudget {
+        mismatches: raw.mismatches,
+        duration,
     }
 }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use std::time::Duration;
 
-use super::{Gate, elapsed, hindered, human, newest, watch};
+use super::{Gate, elapsed, full, hindered, human, newest, watch};
 use crate::api::conditions::Reason;
 use crate::api::migration::Migration;
 use crate::api::task::{ControlSpec, Journal, TaskKind, VerifyReport, VerifyScope};
@@ -42,33 +42,33 @@ pub fn copied(migration: &Migration, world: &World, control: &ControlSpec) -> Ga
 
 /// A full verify that counts for the present base ended with nothing outstanding, for every table.
 pub fn fully_verified(migration: &Migration, world: &World, control: &ControlSpec, direction: Direction) -> Gate {
-    every_table(migration, |table| {
-        let counts = |task: &Task| verify_counts(task, control, direction, VerifyScope::Full);
-        match newest(world, TaskKind::Verify, table, counts) {
-            None => Gate::Hold(
-                Reason::Verifying,
-                format!("the full verify of table {table} is to begin"),
-            ),
-            Some(task) => match task.outcome() {
-                Outcome::Failed(reason, message, _) => Gate::Stop(Reason::Worker(reason), message),
-                Outcome::Succeeded => {
-                    let report = task.status.verify.clone().unwrap_or_default();
-                    settled(table, &report)
-                }
-                Outcome::Open => hindered(task).unwrap_or_else(|| {
-                    let text = task.status.verify.as_ref().map_or_else(String::new, |report| {
-                        format!(
-                            ": {} rows compared, {} outstanding",
-                            report.compared, report.outstanding
-                        )
-                    });
-                    Gate::Hold(
-                        Reason::Verifying,
-                        format!("table {table} is being verified in full{text}{}", held_back(task)),
+    every_table(migration, |table| match full::full(world, table, control, direction) {
+        None => Gate::Hold(
+            Reason::Verifying,
+            format!("the full verify of table {table} is to begin"),
+        ),
+        Some(task) => match task.outcome() {
+            Outcome::Failed(reason, message, _) => Gate::Stop(Reason::Worker(reason), message),
+            Outcome::Succeeded => {
+                let report = task.status.verify.clone().unwrap_or_default();
+                settled(table, &report).and_then(|| {
+                    let incremental = incremental(world, table, control);
+                    full::unburied(task, &report, incremental, control.epoch)
+                })
+            }
+            Outcome::Open => hindered(task).unwrap_or_else(|| {
+                let text = task.status.verify.as_ref().map_or_else(String::new, |report| {
+                    format!(
+                        ": {} rows compared, {} outstanding",
+                        report.compared, report.outstanding
                     )
-                }),
-            },
-        }
+                });
+                Gate::Hold(
+                    Reason::Verifying,
+                    format!("table {table} is being verified in full{text}{}", held_back(task)),
+                )
+            }),
+        },
     })
 }
 

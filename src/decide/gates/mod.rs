@@ -3,6 +3,7 @@
 
 mod acknowledge;
 mod evidence;
+pub mod full;
 
 use jiff::Timestamp;
 use std::time::Duration;

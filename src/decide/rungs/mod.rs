@@ -8,11 +8,14 @@ pub mod target_first;
 pub mod target_only;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::time::Duration;
 
 use crate::api::migration::Migration;
 use crate::api::phase::Phase;
 use crate::api::task::{ControlSpec, Journal, MigrationTaskSpec, TaskKind, VerifyScope};
-use crate::decide::gates::Gate;
+use crate::decide::gates::full::{self, Wanted};
+use crate::decide::gates::{Gate, elapsed};
 use crate::decide::position::archived as is_archived;
 use crate::decide::stance::Stance;
 use crate::observe::world::World;
@@ -92,7 +95,44 @@ impl Rung<'_> {
             round: self.control.round,
             generation: self.migration.generation,
             control: None,
+            due: None,
         }
+    }
+
+    /// The full verify that a table needs now.
+    pub fn full_work(&self, table: &str) -> Option<MigrationTaskSpec> {
+        let work = self.work(TaskKind::Verify, Some(table), Some(VerifyScope::Full));
+        match self.wanted(table) {
+            Wanted::Now(due) => Some(MigrationTaskSpec {
+                due: due.map(Time),
+                ..work
+            }),
+            Wanted::At(_) => None,
+        }
+    }
+
+    fn wanted(&self, table: &str) -> Wanted {
+        full::wanted(
+            self.migration,
+            self.world,
+            table,
+            self.control,
+            self.stance.direction(),
+            self.now,
+        )
+    }
+
+    /// How long until `verify.full` asks for another full verify.
+    pub fn next_full(&self) -> Option<Duration> {
+        if self.stance.strict() || !self.stance.mode().writes_both() || self.suspended {
+            return None;
+        }
+        let tables = self.migration.tables.iter();
+        let moments = tables.filter_map(|table| match self.wanted(&table.name) {
+            Wanted::At(moment) => moment,
+            Wanted::Now(_) => None,
+        });
+        moments.min().map(|moment| elapsed(self.now, moment))
     }
 
     /// The incremental verify of every table.

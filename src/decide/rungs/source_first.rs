@@ -62,12 +62,7 @@ fn work(rung: &Rung) -> Vec<MigrationTaskSpec> {
             work.push(rung.work(TaskKind::Copy, Some(&table.name), None));
             continue;
         }
-        let direction = rung.stance.direction();
-        let counts = |task: &_| gates::verify_counts(task, rung.control, direction, VerifyScope::Full);
-        let full = gates::newest(rung.world, TaskKind::Verify, &table.name, counts);
-        if full.is_none_or(|task| task.outcome() != Outcome::Succeeded) {
-            work.push(rung.work(TaskKind::Verify, Some(&table.name), Some(VerifyScope::Full)));
-        }
+        work.extend(rung.full_work(&table.name));
         work.push(rung.work(TaskKind::Verify, Some(&table.name), Some(VerifyScope::Incremental)));
     }
     work

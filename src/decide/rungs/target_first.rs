@@ -4,11 +4,9 @@
 
 use super::{Plan, Rung};
 use crate::api::phase::Phase;
-use crate::api::task::{TaskKind, VerifyScope};
 use crate::api::tuning::RollbackPolicy;
 use crate::decide::gates::{self, Gate};
 use crate::decide::stance::Stance;
-use crate::observe::world::Outcome;
 
 pub fn plan(rung: &Rung) -> Plan {
     if rung.stance.strict() {
@@ -31,11 +29,7 @@ pub fn way_back(rung: &Rung) -> Gate {
 fn lenient(rung: &Rung) -> Plan {
     let mut work = rung.incremental_work();
     for table in &rung.migration.tables {
-        let counts = |task: &_| gates::verify_counts(task, rung.control, rung.stance.direction(), VerifyScope::Full);
-        let full = gates::newest(rung.world, TaskKind::Verify, &table.name, counts);
-        if full.is_none_or(|task| task.outcome() != Outcome::Succeeded) {
-            work.push(rung.work(TaskKind::Verify, Some(&table.name), Some(VerifyScope::Full)));
-        }
+        work.extend(rung.full_work(&table.name));
     }
     if rung.suspended || rung.desired == Phase::TargetFirst {
         return Plan::hold(work, in_step(rung));

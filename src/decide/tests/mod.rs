@@ -4,6 +4,7 @@ mod flips;
 mod hostile;
 mod ladder;
 mod plain;
+mod scheduled;
 mod throttled;
 mod trouble;
 

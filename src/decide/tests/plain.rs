@@ -18,6 +18,7 @@ fn names_say_what_the_work_is_and_fit_into_a_label() {
         round: 1,
         generation: 4,
         control: None,
+        due: None,
     };
     assert_eq!(tasks::name(&spec, ""), "orders-verify-full-orders-r1e3");
     spec.table = Some("Order_Lines".to_owned());

@@ -33,7 +33,14 @@ pub async fn check(
         (target, pair.base(Direction::Reverse), "reverse"),
     ] {
         condition(shard, side, table, found).await?;
-        expressions(shard, side, field, found).await?;
+        expressions(shard, side, 0, &format!("columns[].{field}"), found).await?;
+    }
+    if let Some(sides) = pair.compared(Direction::Forward) {
+        let field = "compare.custom[]";
+        for (shard, side, name) in [(source, &sides.base, "source"), (target, &sides.follower, "target")] {
+            let carried = pair.source.columns.len();
+            expressions(shard, side, carried, &format!("{field}.{name}"), found).await?;
+        }
     }
     if found.failures() > before {
         return Ok(());
@@ -79,8 +86,15 @@ async fn condition(shard: &Shard, side: &TableSide, table: &Table, found: &mut F
     Ok(())
 }
 
-async fn expressions(shard: &Shard, side: &TableSide, field: &str, found: &mut Findings) -> Result<(), WorkError> {
-    for (at, column) in side.columns.iter().enumerate() {
+/// `from`: the first column that is looked at.
+async fn expressions(
+    shard: &Shard,
+    side: &TableSide,
+    from: usize,
+    field: &str,
+    found: &mut Findings,
+) -> Result<(), WorkError> {
+    for (at, column) in side.columns.iter().enumerate().skip(from) {
         let Some(expression) = &column.computed else { continue };
         let label = shard.database.label();
         let name = format!("Expression {} {label}", column.name.as_str());
@@ -96,7 +110,7 @@ async fn expressions(shard: &Shard, side: &TableSide, field: &str, found: &mut F
             Err(error) => {
                 let text = format!(
                     "column {}: its expression ({expression}), run on table {} of {label}, does not give a {}: {error}; correct \
-                     spec.tables[].columns[].{field}",
+                     spec.tables[].{field}",
                     column.name.as_str(),
                     side.table.as_str(),
                     column.carry

@@ -2,6 +2,7 @@
 //! rows' contents.
 
 use super::repair::{Mismatch, Seen, Settled, Verdict};
+use crate::control::verified::Found;
 use crate::rows::Key;
 
 /// One key whose rows differed when it was settled.
@@ -34,6 +35,17 @@ impl Difference {
             seen: settled.seen.clone(),
             repaired,
         })
+    }
+}
+
+impl Found {
+    /// One more difference of a range.
+    pub fn add(&mut self, kind: Mismatch) {
+        match kind {
+            Mismatch::TargetMissing => self.target_missing += 1,
+            Mismatch::Neq => self.neq += 1,
+            Mismatch::BaseMissing => self.base_missing += 1,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use super::ledger::{self, Chunk, Ledger};
 use super::repair::{Mismatch, Permit, Verdict};
 use super::rungs::{Manner, Rungs, Sweep};
 use super::tally::Tally;
+use crate::api::task::VerifyReport;
 use crate::api::tuning::RepairPolicy;
 use crate::control::verified::{Found, PassId};
 use crate::rows::Key;
@@ -16,6 +17,7 @@ use crate::workers::throttle::Throttle;
 use crate::workers::work::Work;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,12 @@ use std::time::{Duration, Instant};
 const SUSPICIONS: usize = 500;
 /// Keys whose follower is newer that are kept for the end of the pass; more are settled at once.
 const POSTPONED: usize = 1_000;
+/// Pauses before the attempts at rows that the follower has not taken.
+const AGAIN_AFTER: [Duration; 3] = [
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+];
 /// How often progress is reported.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
@@ -53,6 +61,7 @@ async fn pass(mut work: Work, repair: bool, differences: Option<&mut dyn Differe
         Some(id) => ledger::begin(&work, id).await?,
         None => work.base_clock().await?,
     };
+    work.ensure_mismatches().await?;
     let total = work.base_estimate() * 2;
     work.ctx.status.note(|status| {
         status.verify = Some(crate::api::task::VerifyReport::default());
@@ -60,15 +69,19 @@ async fn pass(mut work: Work, repair: bool, differences: Option<&mut dyn Differe
         progress.rows_total = total;
     });
     let max_deletes = work.ctx.migration.verify.max_deletes;
+    let local = differences.is_some();
     let tally = Tally::new(&work.table().name, began.clone(), repair, max_deletes, differences);
     let pass = Pass {
         tally: Mutex::new(tally),
+        local,
         repair,
         throttle: Throttle::start(&work.ctx, 1),
         work,
         rungs,
         id,
         began,
+        started: Instant::now(),
+        stopped_short: AtomicBool::new(false),
     };
     match pass.whole().await {
         Err(error) => Err(pass.work.blame(error).await),
@@ -94,8 +107,14 @@ struct Pass<'d> {
     rungs: Rungs,
     throttle: Throttle,
     repair: bool,
+    /// Somebody waits for the differences themselves.
+    local: bool,
     id: Option<PassId>,
     began: String,
+    /// When this worker's part of the pass began.
+    started: Instant,
+    /// The budget was spent before the table was walked.
+    stopped_short: AtomicBool,
     tally: Mutex<Tally<'d>>,
 }
 
@@ -105,6 +124,9 @@ impl<'d> Pass<'d> {
             self.sweep(*sweep).await?;
         }
         self.work.same_shape().await?;
+        if self.stopped_short.load(Ordering::Relaxed) {
+            return self.end_short().await;
+        }
         self.end().await
     }
 
@@ -137,8 +159,15 @@ impl<'d> Pass<'d> {
     }
 
     async fn lane(&self, sweep: Sweep, ledger: &tokio::sync::Mutex<Ledger>) -> Result<(), WorkError> {
-        loop {
+        for nth in 0_u64.. {
             self.throttle.clear(&self.work.ctx).await?;
+            // However small the budget, every attempt comes further than the one before.
+            if nth > 0 && self.budget_spent().is_some() {
+                if ledger.lock().await.more() {
+                    self.stopped_short.store(true, Ordering::Relaxed);
+                }
+                return Ok(());
+            }
             let most = self.throttle.most_rows();
             let chunk = ledger.lock().await.next(&self.work, &self.rungs, most).await?;
             let Some(chunk) = chunk else { return Ok(()) };
@@ -153,6 +182,20 @@ impl<'d> Pass<'d> {
             }
             self.publish().await;
         }
+        Ok(())
+    }
+
+    /// Which part of the budget is spent, as a sentence tells it.
+    fn budget_spent(&self) -> Option<String> {
+        let budget = self.work.ctx.migration.verify.budget;
+        let spent = self.tally().spent();
+        if let Some(most) = budget.mismatches.filter(|most| spent >= *most) {
+            return Some(format!(
+                "{spent} differences were found (verify.budget.mismatches: {most})"
+            ));
+        }
+        let most = budget.duration.filter(|most| self.started.elapsed() >= *most)?;
+        Some(format!("{most:?} are over (verify.budget.duration)"))
     }
 
     /// Compares one chunk and settles what it owes. Answers with its rows, and the bytes of those that were read.
@@ -180,12 +223,12 @@ impl<'d> Pass<'d> {
                     Verdict::Equal => {}
                     Verdict::Repaired(kind) => {
                         found.repaired += 1;
-                        match kind {
-                            Mismatch::TargetMissing => found.target_missing += 1,
-                            Mismatch::Neq => found.neq += 1,
-                            Mismatch::BaseMissing => found.base_missing += 1,
-                        }
+                        found.add(*kind);
                     }
+                    // The other sweep's to count.
+                    Verdict::Left(Mismatch::BaseMissing) if !self.repair && sweep == Sweep::Base => {}
+                    // Written down, and this pass will not change it: it is met once.
+                    Verdict::Left(kind) if !self.repair => found.add(*kind),
                     Verdict::Left(_) | Verdict::FollowerNewer | Verdict::Locked | Verdict::Refused(_) => {
                         owes_nothing = false;
                     }
@@ -193,6 +236,7 @@ impl<'d> Pass<'d> {
                 self.tally().count(settled, sweep != Sweep::Base, false)?;
             }
         }
+        self.write_down().await?;
         self.tally().report.compared += compared.base_rows + compared.follower_rows;
         if owes_nothing {
             ledger::close(&self.work, self.id.as_ref(), sweep, chunk, &found).await?;
@@ -219,10 +263,51 @@ impl<'d> Pass<'d> {
         self.settle_for_good(&keys, permit, surplus_counts).await
     }
 
+    async fn write_down(&self) -> Result<(), WorkError> {
+        let events = self.tally().take_events();
+        self.work.record_mismatches(&events).await
+    }
+
     async fn settle_for_good(&self, keys: &[Key], permit: Permit, surplus_counts: bool) -> Result<(), WorkError> {
         for settled in self.work.settle(keys, permit).await? {
             self.tally().count(settled, surplus_counts, true)?;
         }
+        self.write_down().await
+    }
+
+    /// Ends a pass that has not walked the table: nothing is concluded, and the next attempt goes on from here.
+    async fn end_short(&self) -> Result<(), WorkError> {
+        // Without an incremental verify in the meantime nothing would vouch for what was compared before.
+        let resumable = self.id.as_ref().filter(|_| self.work.keeps_events());
+        if let Some(id) = resumable {
+            ledger::pause(&self.work, id, &self.began).await?;
+        }
+        let report = self.tally().interim().clone();
+        let of = self.work.base_estimate() * 2;
+        let message = format!(
+            "table {}: the pass ended before the table did, because {}; {} rows of both sides of about {} are compared, {}              differences are left so far. This is no verdict; {}",
+            self.work.table().name,
+            self.budget_spent().unwrap_or_else(|| "its budget is spent".to_owned()),
+            report.compared,
+            of.max(report.compared),
+            report.outstanding,
+            if resumable.is_some() {
+                "the next attempt goes on from here"
+            } else {
+                "give it a larger budget, or none"
+            }
+        );
+        self.report(report).await?;
+        Err(WorkError::permanent("BudgetExhausted", message))
+    }
+
+    async fn report(&self, mut report: VerifyReport) -> Result<(), WorkError> {
+        report.mismatches = self.work.mismatch_counts().await?;
+        self.work.ctx.status.note(|status| {
+            let progress = status.progress.get_or_insert_default();
+            progress.rows = report.compared;
+            status.verify = Some(report);
+        });
         Ok(())
     }
 
@@ -249,14 +334,53 @@ impl<'d> Pass<'d> {
             };
             self.settle_for_good(&keys, permit, true).await?;
         }
+        self.settle_refused().await?;
+        // Every row was looked at: what this pass has not met again is settled.
+        self.work.forget_mismatches_before(&self.began).await?;
         let report = self.tally().end().clone();
+        self.report(report).await?;
         self.work.ctx.status.note(|status| {
             let progress = status.progress.get_or_insert_default();
-            progress.rows = report.compared;
-            progress.rows_total = report.compared;
-            status.verify = Some(report);
+            progress.rows_total = progress.rows;
         });
         self.tally().verdict()
+    }
+
+    /// Tries rows that the follower did not take a few more times; then they are dead letters, which the incremental
+    /// verify tries again ever more rarely, and the pass need not be repeated for them.
+    async fn settle_refused(&self) -> Result<(), WorkError> {
+        if !self.repair || self.tally().refusals().is_empty() {
+            return Ok(());
+        }
+        let permit = Permit {
+            repair: true,
+            delete: false,
+            overwrite_newer: true,
+        };
+        for wait in AGAIN_AFTER {
+            let refused = self.tally().take_refusals();
+            if refused.is_empty() {
+                return Ok(());
+            }
+            self.work.ctx.pause(wait).await?;
+            let keys: Vec<Key> = refused.into_iter().map(|(key, _)| key).collect();
+            self.settle_for_good(&keys, permit, true).await?;
+        }
+        // A shell is told of them by its exit code.
+        if self.local || !self.work.keeps_events() {
+            return Ok(());
+        }
+        let refused = self.tally().refusals().to_vec();
+        if !refused.is_empty() {
+            tracing::warn!(
+                table = self.work.table().name,
+                rows = refused.len(),
+                "the follower does not take rows: dead letters"
+            );
+            let letters = self.work.bury_all(&refused).await?;
+            self.tally().buried(letters);
+        }
+        Ok(())
     }
 
     async fn publish(&self) {

@@ -2,12 +2,13 @@
 //! deletes, and both sides' queues. What differs is settled under both row locks. The watermark moves only past what is
 //! settled, so a restart, a locked row or a held delete never skips anything.
 
+use super::events::event;
 use super::letters::Letters;
 use super::lists::List;
 use super::repair::{Mismatch, Permit, Settled, Verdict};
 use crate::api::task::VerifyReport;
 use crate::api::tuning::RepairPolicy;
-use crate::control;
+use crate::control::{self, MismatchEvent};
 use crate::rows::{Key, Sketch};
 use crate::store::{Database, TableSide, TxOptions};
 use crate::words::{SecondaryWrites, Side};
@@ -50,6 +51,7 @@ pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
         work,
     };
     verify.through = verify.start().await?;
+    verify.work.ensure_mismatches().await?;
     loop {
         let began = Instant::now();
         if let Err(error) = verify.pass().await {
@@ -111,6 +113,9 @@ pub struct Pass {
     surplus_rows: u64,
     /// The first row that the follower does not take, with the reason.
     refusal: Option<String>,
+    /// Differences that are left, to be written down; and those of the surplus, should it be held.
+    events: Vec<MismatchEvent>,
+    held: Vec<MismatchEvent>,
 }
 
 impl Incremental {
@@ -149,6 +154,10 @@ impl Incremental {
         self.overlap = open;
 
         self.try_letters(&mut pass).await?;
+        // In a strict epoch the application waits: what was found before waits too.
+        if !self.strict {
+            self.try_mismatches(&mut pass).await?;
+        }
         // The lists first: they explain what the windows would only wonder about.
         for side in [Side::Source, Side::Target] {
             self.drain(List::Queue, side, &mut pass).await?;
@@ -158,6 +167,10 @@ impl Incremental {
             self.window_of_base(&from, &until, &mut pass).await?;
             self.window_of_follower(&from, &until, &mut pass).await?;
             self.settle_surplus(&mut pass).await?;
+        }
+        if !self.strict {
+            self.work.record_mismatches(&std::mem::take(&mut pass.events)).await?;
+            self.report.mismatches = self.work.mismatch_counts().await?;
         }
         if pass.outstanding == 0 && self.through < until {
             self.through.clone_from(&until);
@@ -201,11 +214,11 @@ impl Incremental {
         let mut after: Option<(String, Key)> = None;
         loop {
             let rows = self
-                .window(self.work.base(), self.work.base_side(), from, until, after.as_ref())
+                .window(self.work.base(), self.work.base_compared(), from, until, after.as_ref())
                 .await?;
             let keys: Vec<Key> = rows.iter().map(|row| row.key.clone()).collect();
             let held = self
-                .look_up(self.work.follower(), self.work.follower_side(), &keys)
+                .look_up(self.work.follower(), self.work.follower_compared(), &keys)
                 .await?;
             let suspicious: Vec<Key> = rows
                 .iter()
@@ -233,14 +246,14 @@ impl Incremental {
             let rows = self
                 .window(
                     self.work.follower(),
-                    self.work.follower_side(),
+                    self.work.follower_compared(),
                     from,
                     until,
                     after.as_ref(),
                 )
                 .await?;
             let keys: Vec<Key> = rows.iter().map(|row| row.key.clone()).collect();
-            let there = self.look_up(self.work.base(), self.work.base_side(), &keys).await?;
+            let there = self.look_up(self.work.base(), self.work.base_compared(), &keys).await?;
             let suspicious: Vec<Key> = rows
                 .iter()
                 .filter(|held| match there.get(&held.key) {
@@ -329,7 +342,8 @@ impl Incremental {
                 delete: explained,
                 overwrite_newer,
             };
-            for Settled { key, verdict, .. } in self.work.settle(&keys, permit).await? {
+            for Settled { key, verdict, seen } in self.work.settle(&keys, permit).await? {
+                let left = event(&key, &verdict, &seen);
                 match verdict {
                     Verdict::Equal => {
                         self.postponed.remove(&key);
@@ -345,6 +359,7 @@ impl Incremental {
                         pass.surplus_rows += 1;
                         if pass.surplus.len() as u64 <= self.work.ctx.migration.verify.max_deletes {
                             pass.surplus.push(key);
+                            pass.held.extend(left);
                         }
                     }
                     Verdict::FollowerNewer => {
@@ -362,6 +377,7 @@ impl Incremental {
                         open.push(key);
                     }
                     Verdict::Left(_) | Verdict::Locked => {
+                        pass.events.extend(left);
                         pass.outstanding += 1;
                         open.push(key);
                     }
@@ -385,6 +401,7 @@ impl Incremental {
         self.report.deletes_held = 0;
         if pass.surplus_rows > most {
             self.report.deletes_held = pass.surplus_rows;
+            pass.events.append(&mut pass.held);
             pass.outstanding += pass.surplus_rows;
             self.say(
                 "TooManyDeletes",

@@ -162,6 +162,11 @@ impl Ledger {
         Ok((ledger, sum))
     }
 
+    /// Whether some range is not taken yet.
+    pub fn more(&self) -> bool {
+        !self.again.is_empty() || !self.divided
+    }
+
     /// The next ranges to compare, of about so many rows at most; `None`: all are taken.
     pub async fn next(&mut self, work: &Work, rungs: &Rungs, most_rows: u32) -> Result<Option<Chunk>, WorkError> {
         let Size { rows, ranges, .. } = self.size.within(most_rows);
@@ -239,6 +244,23 @@ pub async fn end(work: &Work, pass: &PassId, began: &str) -> Result<(), WorkErro
             Ok(tx.commit().await?)
         })
         .await;
+    once(recorded)
+}
+
+/// Records that the pass has not come to its end, and that another worker is to go on with it.
+pub async fn pause(work: &Work, pass: &PassId, began: &str) -> Result<(), WorkError> {
+    let recorded = work
+        .ctx
+        .retry(async || {
+            let mut tx = work.begin_follower(TxOptions::default()).await?;
+            pass.pause(&mut tx, began).await?;
+            Ok(tx.commit().await?)
+        })
+        .await;
+    once(recorded)
+}
+
+fn once(recorded: Result<(), WorkError>) -> Result<(), WorkError> {
     match recorded {
         // It is there already.
         Err(WorkError::Store(StoreError::Duplicate { .. })) => Ok(()),

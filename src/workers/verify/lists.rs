@@ -99,10 +99,10 @@ impl Incremental {
     }
 
     /// Keys that the two sides do not hold alike.
-    async fn differing(&self, keys: Vec<Key>) -> Result<Vec<Key>, WorkError> {
-        let base = self.look_up(self.work.base(), self.work.base_side(), &keys).await?;
+    pub async fn differing(&self, keys: Vec<Key>) -> Result<Vec<Key>, WorkError> {
+        let base = self.look_up(self.work.base(), self.work.base_compared(), &keys).await?;
         let follower = self
-            .look_up(self.work.follower(), self.work.follower_side(), &keys)
+            .look_up(self.work.follower(), self.work.follower_compared(), &keys)
             .await?;
         Ok(keys
             .into_iter()

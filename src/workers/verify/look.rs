@@ -110,7 +110,10 @@ impl Work {
 
     /// Base and follower rows of every key, without locks.
     async fn both(&self, keys: &[Key]) -> Result<BTreeMap<Key, Rows>, WorkError> {
-        let sides = [(self.base(), self.base_side()), (self.follower(), self.follower_side())];
+        let sides = [
+            (self.base(), self.base_compared()),
+            (self.follower(), self.follower_compared()),
+        ];
         let mut found: BTreeMap<Key, Rows> = keys.iter().map(|key| (key.clone(), (None, None))).collect();
         for (at, (database, side)) in sides.into_iter().enumerate() {
             let rows = self

@@ -204,8 +204,7 @@ impl Work {
         manner: Manner,
         settled: &mut Vec<Settled>,
     ) -> Result<Vec<Key>, WorkError> {
-        let base_side = self.base_side();
-        let follower_side = self.follower_side();
+        let (base_side, follower_side) = (self.base_compared(), self.follower_compared());
         // Both transactions stand before the first row is locked: nobody waits for a follower that cannot be reached.
         let mut follower = self.begin_follower(short(manner.wait)).await?;
         let mut base = self.begin_base(short(manner.wait)).await?;
@@ -267,7 +266,8 @@ impl Work {
                 follower.delete(follower_side, &places).await?;
             }
             if !puts.is_empty() {
-                follower.put(follower_side, &puts).await?;
+                let puts: Vec<Row> = puts.iter().map(|row| self.carried(row)).collect();
+                follower.put(self.follower_side(), &puts).await?;
             }
             follower.commit().await?;
         }

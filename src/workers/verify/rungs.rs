@@ -1,14 +1,21 @@
-//! How a range of keys is compared without holding its rows. First rung: a digest per range, computed by both servers,
-//! where they come to the same one for equal rows. Second: a digest per row, from the servers or from rows streamed and
-//! digested here. What differs there is a suspicion; the third rung, full values, is the settling's.
+//! How a range of keys is compared without holding its rows. First rung: a digest per range, then per part of a range that
+//! differs, computed by both servers, where they come to the same one for equal rows. Second: a digest per row, from the
+//! servers or from rows streamed and digested here. What differs there is a suspicion; the third rung, full values, is
+//! the settling's.
 
+use super::ends::{End, split};
 use crate::rows::{Comparison, Key, Sketch};
-use crate::store::{Database, Range, StoreError, TableSide, TxOptions};
+use crate::store::{Database, Range, TableSide};
 use crate::workers::context::TaskContext;
 use crate::workers::error::WorkError;
-use crate::workers::work::{Work, reading};
+use crate::workers::work::Work;
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// Rows of the parts in which a range that differs is looked at again.
+const PART: u32 = 250;
+/// Parts that one statement digests, and whose rows are held together, at most.
+const TOGETHER: usize = 16;
 
 /// How the two sides of a table are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,18 +73,10 @@ pub struct Compared {
     pub bytes: u64,
 }
 
-/// One side's table and how to reach it; cheap to hand to a task of its own.
-#[derive(Clone)]
-struct End {
-    database: Database,
-    side: Arc<TableSide>,
-    comparison: Arc<Comparison>,
-}
-
 /// The rungs of one table.
 pub struct Rungs {
-    base: End,
-    follower: End,
+    pub base: End,
+    pub follower: End,
     pub manner: Manner,
 }
 
@@ -90,8 +89,8 @@ impl Rungs {
             side: Arc::new(side.clone()),
             comparison: comparison.clone(),
         };
-        let base = end(work.base(), work.base_side());
-        let follower = end(work.follower(), work.follower_side());
+        let base = end(work.base(), work.base_compared());
+        let follower = end(work.follower(), work.follower_compared());
         let manner = if !work.ranges_alike() {
             Manner::LookedUp
         } else if work.digests_alike() && base.can_digest(&work.ctx).await? && follower.can_digest(&work.ctx).await? {
@@ -108,7 +107,7 @@ impl Rungs {
         &self,
         ctx: &TaskContext,
         sweep: Sweep,
-        (after, upto): &Range,
+        range: &Range,
         rows: u32,
         most: usize,
     ) -> Result<Vec<Range>, WorkError> {
@@ -117,18 +116,9 @@ impl Rungs {
         } else {
             &self.base
         };
-        let bounds = end.bounds(ctx, after.clone(), upto.clone(), rows, most).await?;
-        let whole = bounds.len() == most;
-        let mut ranges = Vec::with_capacity(bounds.len() + 1);
-        let mut from = after.clone();
-        for bound in bounds {
-            ranges.push((from, Some(bound.clone())));
-            from = Some(bound);
-        }
-        if !whole {
-            ranges.push((from, upto.clone()));
-        }
-        Ok(ranges)
+        let bounds = end.bounds(ctx, range, rows, most).await?;
+        let to_the_end = bounds.len() < most;
+        Ok(split(range, bounds, to_the_end))
     }
 
     /// Compares ranges of about `rows` rows each. What takes a server too long is divided.
@@ -139,7 +129,7 @@ impl Rungs {
         ranges: &[Range],
         rows: u32,
     ) -> Result<Compared, WorkError> {
-        match self.compare_once(ctx, sweep, ranges).await {
+        match self.compare_once(ctx, sweep, ranges, rows).await {
             Err(error) if error.is_lock_conflict() => {
                 let parts = match ranges {
                     [one] if rows > 1 => self.divide(ctx, sweep, one, (rows / 8).max(1), usize::MAX).await?,
@@ -160,29 +150,55 @@ impl Rungs {
         }
     }
 
-    async fn compare_once(&self, ctx: &TaskContext, sweep: Sweep, ranges: &[Range]) -> Result<Compared, WorkError> {
+    async fn compare_once(
+        &self,
+        ctx: &TaskContext,
+        sweep: Sweep,
+        ranges: &[Range],
+        rows: u32,
+    ) -> Result<Compared, WorkError> {
         match (sweep, self.manner) {
-            (Sweep::Both, Manner::Pushed) => self.pushed(ctx, ranges).await,
+            (Sweep::Both, Manner::Pushed) => self.pushed(ctx, ranges, rows).await,
             (Sweep::Both, _) => self.streamed(ctx, &whole(ranges)).await,
             (Sweep::Base, _) => self.base_looked_up(ctx, &whole(ranges)).await,
             (Sweep::Follower, _) => self.follower_looked_up(ctx, &whole(ranges)).await,
         }
     }
 
-    async fn pushed(&self, ctx: &TaskContext, ranges: &[Range]) -> Result<Compared, WorkError> {
-        let (base, follower) = tokio::join!(self.base.digests(ctx, ranges), self.follower.digests(ctx, ranges));
+    /// Where ranges differ, their parts are digested again: the servers compute that much faster than they say what they
+    /// hold row by row, which is left to the parts that differ.
+    async fn pushed(&self, ctx: &TaskContext, ranges: &[Range], rows: u32) -> Result<Compared, WorkError> {
         let mut all = Compared::default();
+        let mut differing = self.digested(ctx, ranges, &mut all).await?;
+        if rows > PART && !differing.is_empty() {
+            let parts = self.base.parts(ctx, differing, PART).await?;
+            differing = Vec::new();
+            for parts in parts.chunks(TOGETHER) {
+                differing.extend(self.digested(ctx, parts, &mut all).await?);
+            }
+        }
+        // What is held at a time is bounded, however many differ.
+        for parts in differing.chunks(TOGETHER) {
+            let (base, follower) =
+                tokio::join!(self.base.digest_rows(ctx, parts), self.follower.digest_rows(ctx, parts));
+            all.take(base?, follower?, &self.base.comparison);
+        }
+        Ok(all)
+    }
+
+    /// Counts the ranges that agree, and answers with those that do not.
+    async fn digested(&self, ctx: &TaskContext, ranges: &[Range], all: &mut Compared) -> Result<Vec<Range>, WorkError> {
+        let (base, follower) = tokio::join!(self.base.digests(ctx, ranges), self.follower.digests(ctx, ranges));
+        let mut differing = Vec::new();
         for (range, (base, follower)) in ranges.iter().zip(base?.into_iter().zip(follower?)) {
             if base.agrees(&follower) {
                 all.base_rows += base.rows;
                 all.follower_rows += follower.rows;
-                continue;
+            } else {
+                differing.push(range.clone());
             }
-            let (base, follower) =
-                tokio::join!(self.base.digest_rows(ctx, range), self.follower.digest_rows(ctx, range));
-            all.take(base?, follower?, &self.base.comparison);
         }
-        Ok(all)
+        Ok(differing)
     }
 
     async fn streamed(&self, ctx: &TaskContext, range: &Range) -> Result<Compared, WorkError> {
@@ -247,157 +263,6 @@ impl Compared {
             }
         }
         self.suspicions.extend(held.into_keys());
-    }
-}
-
-impl End {
-    /// Runs a read in a task of its own, again and again until it succeeds: several threads digest, and no query is left
-    /// in the middle when nobody waits for it any more. What took too long is the caller's to divide.
-    async fn read<T, F>(&self, ctx: &TaskContext, step: impl Fn(Self) -> F) -> Result<T, WorkError>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, StoreError>> + Send + 'static,
-    {
-        ctx.retry_but(WorkError::is_lock_conflict, async || {
-            let step = tokio::spawn(step(self.clone()));
-            match step.await {
-                Ok(read) => read.map_err(WorkError::from),
-                Err(error) => Err(WorkError::permanent(
-                    "WorkerCrashed",
-                    format!("a read ended in a panic: {error}"),
-                )),
-            }
-        })
-        .await
-    }
-
-    fn options() -> TxOptions {
-        reading()
-    }
-
-    async fn can_digest(&self, ctx: &TaskContext) -> Result<bool, WorkError> {
-        self.read(ctx, |end| async move {
-            let mut tx = end.database.begin(Self::options()).await?;
-            let can = tx.can_digest(&end.side, &end.comparison).await;
-            tx.rollback().await;
-            can
-        })
-        .await
-    }
-
-    async fn bounds(
-        &self,
-        ctx: &TaskContext,
-        after: Option<Key>,
-        upto: Option<Key>,
-        rows: u32,
-        most: usize,
-    ) -> Result<Vec<Key>, WorkError> {
-        self.read(ctx, |end| {
-            let (mut after, upto) = (after.clone(), upto.clone());
-            async move {
-                let mut tx = end.database.begin(Self::options()).await?;
-                let mut bounds = Vec::new();
-                while bounds.len() < most {
-                    let Some(key) = tx.key_at(&end.side, after.as_ref(), upto.as_ref(), rows).await? else {
-                        break;
-                    };
-                    bounds.push(key.clone());
-                    after = Some(key);
-                }
-                tx.rollback().await;
-                Ok(bounds)
-            }
-        })
-        .await
-    }
-
-    async fn digests(&self, ctx: &TaskContext, ranges: &[Range]) -> Result<Vec<crate::store::RangeDigest>, WorkError> {
-        self.read(ctx, |end| {
-            let ranges = ranges.to_vec();
-            async move {
-                let mut tx = end.database.begin(Self::options()).await?;
-                let found = tx.digest_ranges(&end.side, &end.comparison, &ranges).await;
-                tx.rollback().await;
-                found
-            }
-        })
-        .await
-    }
-
-    async fn digest_rows(&self, ctx: &TaskContext, range: &Range) -> Result<Vec<Sketch>, WorkError> {
-        self.read(ctx, |end| {
-            let range = range.clone();
-            async move {
-                let mut tx = end.database.begin(Self::options()).await?;
-                let found = tx.digest_rows(&end.side, &end.comparison, &range).await;
-                tx.rollback().await;
-                found
-            }
-        })
-        .await
-    }
-
-    async fn sketches(&self, ctx: &TaskContext, range: &Range) -> Result<Vec<Sketch>, WorkError> {
-        self.read(ctx, |end| {
-            let (after, upto) = range.clone();
-            async move {
-                let mut tx = end.database.begin(Self::options()).await?;
-                let found = tx
-                    .sketch_range(&end.side, &end.comparison, after.as_ref(), upto.as_ref(), u32::MAX)
-                    .await;
-                tx.rollback().await;
-                found
-            }
-        })
-        .await
-    }
-
-    async fn sketches_of(&self, ctx: &TaskContext, keys: Vec<Key>) -> Result<Vec<Sketch>, WorkError> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        let keys = Arc::new(keys);
-        self.read(ctx, |end| {
-            let keys = keys.clone();
-            async move {
-                let mut tx = end.database.begin(Self::options()).await?;
-                let found = tx.sketch_keys(&end.side, &end.comparison, &keys).await;
-                tx.rollback().await;
-                found
-            }
-        })
-        .await
-    }
-
-    async fn keys(&self, ctx: &TaskContext, range: &Range) -> Result<Vec<Key>, WorkError> {
-        self.read(ctx, |end| {
-            let (after, upto) = range.clone();
-            async move {
-                let mut tx = end.database.begin(Self::options()).await?;
-                let found = tx.keys_after(&end.side, after.as_ref(), upto.as_ref(), u32::MAX).await;
-                tx.rollback().await;
-                found
-            }
-        })
-        .await
-    }
-
-    async fn there(&self, ctx: &TaskContext, keys: Vec<Key>) -> Result<Vec<Key>, WorkError> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        let keys = Arc::new(keys);
-        self.read(ctx, |end| {
-            let keys = keys.clone();
-            async move {
-                let mut tx = end.database.begin(Self::options()).await?;
-                let found = tx.keys_there(&end.side, &keys).await;
-                tx.rollback().await;
-                found
-            }
-        })
-        .await
     }
 }
 

@@ -1,9 +1,11 @@
 //! The counts of a full pass: what became of every key that was settled, what is still owed, and the verdict at the end.
 
 use super::differences::{Difference, Differences};
+use super::events::event;
 use super::repair::{Mismatch, Settled, Verdict};
 use crate::api::task::VerifyReport;
 use crate::control::verified::Found;
+use crate::control::{MOST_LETTERS, MismatchEvent};
 use crate::rows::Key;
 use crate::workers::error::WorkError;
 
@@ -21,11 +23,17 @@ pub struct Tally<'d> {
     surplus_rows: u64,
     /// Keys that writers held, or changed, through all attempts.
     locked: u64,
-    /// Rows that the follower does not take, and the first of them with the reason.
+    /// Rows that the follower does not take: those that can be dead letters, how many there are, the first of them with
+    /// the reason.
+    refusals: Vec<(Key, String)>,
     refused: u64,
     refusal: Option<String>,
     /// Differences that this pass may not repair.
     left: u64,
+    /// Of them, those that this worker found.
+    found: u64,
+    /// Differences to be written down.
+    events: Vec<MismatchEvent>,
     differences: Option<&'d mut dyn Differences>,
 }
 
@@ -50,9 +58,12 @@ impl<'d> Tally<'d> {
             surplus: Vec::new(),
             surplus_rows: 0,
             locked: 0,
+            refusals: Vec::new(),
             refused: 0,
             refusal: None,
             left: 0,
+            found: 0,
+            events: Vec::new(),
             differences,
         }
     }
@@ -65,6 +76,7 @@ impl<'d> Tally<'d> {
         self.report.neq += count(found.neq);
         self.report.base_missing += count(found.base_missing);
         self.report.repaired += count(found.repaired);
+        self.left += count(found.target_missing + found.neq + found.base_missing - found.repaired);
     }
 
     /// `surplus_counts`: this is where a row that the base lacks is met for good. `last`: what is not settled now stays
@@ -74,16 +86,18 @@ impl<'d> Tally<'d> {
             Verdict::Equal => {}
             // Deleted from the base since it was read: the second direction meets it, if the follower still has it.
             Verdict::Left(Mismatch::BaseMissing) if !surplus_counts => {}
-            Verdict::Left(Mismatch::BaseMissing) => {
+            Verdict::Left(Mismatch::BaseMissing) if self.repair => {
                 self.surplus_rows += 1;
-                if self.repair && self.surplus_rows <= self.max_deletes {
+                if self.surplus_rows <= self.max_deletes {
                     self.surplus.push(settled);
                 } else {
                     // Nothing of it will be deleted: what was kept for that is told now.
                     for kept in std::mem::take(&mut self.surplus) {
                         self.tell(&kept)?;
+                        self.write_down(&kept);
                     }
                     self.tell(&settled)?;
+                    self.write_down(&settled);
                 }
             }
             Verdict::Repaired(kind) => {
@@ -94,7 +108,9 @@ impl<'d> Tally<'d> {
             Verdict::Left(kind) => {
                 self.kind(*kind);
                 self.left += 1;
+                self.found += 1;
                 self.tell(&settled)?;
+                self.write_down(&settled);
             }
             // A unique value may be free once the row that holds it is settled.
             Verdict::FollowerNewer | Verdict::Refused(_) if !last => self.postponed.push(settled.key),
@@ -103,10 +119,52 @@ impl<'d> Tally<'d> {
                 self.report.rejects += 1;
                 self.refusal
                     .get_or_insert_with(|| format!("key {}: {why}", settled.key));
+                if self.refusals.len() <= MOST_LETTERS {
+                    self.refusals.push((settled.key, why.clone()));
+                }
             }
-            Verdict::FollowerNewer | Verdict::Locked => self.locked += 1,
+            Verdict::FollowerNewer | Verdict::Locked => {
+                self.locked += 1;
+                self.found += 1;
+                self.write_down(&settled);
+            }
         }
         Ok(())
+    }
+
+    fn write_down(&mut self, settled: &Settled) {
+        self.events.extend(event(&settled.key, &settled.verdict, &settled.seen));
+    }
+
+    /// Differences that are not written down yet.
+    pub fn take_events(&mut self) -> Vec<MismatchEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Differences that this worker found and did not repair at once: what a budget is spent on.
+    pub fn spent(&self) -> u64 {
+        self.found + self.surplus_rows
+    }
+
+    /// Rows that the follower did not take, for another attempt; they count no more.
+    pub fn take_refusals(&mut self) -> Vec<(Key, String)> {
+        self.report.rejects -= self.refused;
+        self.refused = 0;
+        self.refusal = None;
+        std::mem::take(&mut self.refusals)
+    }
+
+    /// Rows that the follower does not take; every so many of them are dead letters now.
+    pub fn buried(&mut self, letters: u64) {
+        let letters = letters.min(self.refused);
+        self.refused -= letters;
+        self.report.rejects -= letters;
+        self.report.dead_letters += letters;
+    }
+
+    /// Rows that the follower does not take, so far.
+    pub fn refusals(&self) -> &[(Key, String)] {
+        &self.refusals
     }
 
     fn tell(&mut self, settled: &Settled) -> Result<(), WorkError> {
@@ -154,9 +212,7 @@ impl<'d> Tally<'d> {
         if self.surplus_rows > 0 {
             self.report.base_missing += self.surplus_rows;
             self.left += self.surplus_rows;
-            if self.repair {
-                self.report.deletes_held = self.surplus_rows;
-            }
+            self.report.deletes_held = self.surplus_rows;
             self.surplus_rows = 0;
         }
         self.report.outstanding = self.left + self.locked + self.refused;
@@ -188,12 +244,12 @@ impl<'d> Tally<'d> {
                 ),
             ));
         }
-        if let Some(refusal) = &self.refusal {
+        if let Some(refusal) = self.refusal.as_ref().filter(|_| self.refused > 0) {
             return Err(WorkError::permanent(
                 "RowsRefused",
                 format!(
                     "table {table}: {} rows of the base cannot be put into the follower, the first: {refusal}; correct the rows \
-                     or the follower's column, then delete this task: the pass is asked for again",
+                     or the follower's column; the pass is repeated",
                     self.refused
                 ),
             ));
