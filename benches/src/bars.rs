@@ -132,6 +132,31 @@ pub fn cheaper(results: &Results, says: &str, ours: &str, other: &str) -> Bar {
     }
 }
 
+/// What guard, checkpoint and throttle cost: the CPU of a copy with limits set, beyond reading and raw inserts, as a
+/// share of both.
+pub fn overhead(results: &Results, ours: &str, reading: &str, raw: &str) -> Bar {
+    let all = best(results, ours).zip(best(results, reading)).zip(best(results, raw));
+    let measured = all.and_then(|((ours, reading), raw)| {
+        let rounds = rounds(results, ours)
+            .iter()
+            .zip(rounds(results, reading))
+            .zip(rounds(results, raw));
+        Spread::of(rounds.map(|((ours, reading), raw)| {
+            let without = (reading.cpu() + raw.cpu()).max(0.001);
+            100.0 * (ours.cpu() - without) / without
+        }))
+    });
+    Bar {
+        says: format!("guard, checkpoint and throttle: CPU of \"{ours}\" beyond \"{reading}\" and \"{raw}\""),
+        wanted: "≤ 10 %".to_owned(),
+        measured: measured.map_or_else(
+            || "not measured".to_owned(),
+            |measured| format!("{} %", measured.text(0)),
+        ),
+        held: measured.map(|measured| measured.median <= 10.0),
+    }
+}
+
 /// Peak memory of our worker over all its runs.
 pub fn memory(results: &Results, says: &str, ours: &str, most: u64) -> Bar {
     let of_ours = results.iter().filter(|(name, _)| name.starts_with(ours));

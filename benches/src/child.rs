@@ -4,6 +4,7 @@ use crate::machine;
 use crate::measure;
 use crate::ours::Ours;
 use crate::raw;
+use crate::reading;
 use datamigration::api::task::TaskKind;
 use datamigration::workers::Exit;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ pub enum Assignment {
     /// So many processes at the same copy, as the pods of a Job are.
     Pods(Ours, usize),
     Verify(Ours),
+    /// The copier's reads alone, over so many connections.
+    Read(Ours, usize),
     /// Raw loads: into this database, from these files, on so many connections.
     Insert(Raw),
     CopyIn(Raw),
@@ -64,6 +67,10 @@ pub async fn main() {
         Assignment::Copy(ours) => work(&ours, TaskKind::Copy).await,
         Assignment::Pods(ours, pods) => together(ours, pods),
         Assignment::Verify(ours) => work(&ours, TaskKind::Verify).await,
+        Assignment::Read(ours, lanes) => match Box::pin(reading::alone(&ours, lanes)).await {
+            Ok(rows) => json!({ "reason": "Done", "rows": rows }),
+            Err(refused) => json!({ "refused": refused }),
+        },
         Assignment::Insert(raw) => {
             json!({"seconds": raw::insert(&raw.url, &raw.table, &raw.parts, raw.lanes).await.as_secs_f64()})
         }

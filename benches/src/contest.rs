@@ -9,7 +9,7 @@ use crate::peers;
 use crate::settings::{Settings, root};
 use crate::support::{Kind, Servers, TestDatabase, servers_with};
 use crate::tables::Shape;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::Command;
@@ -23,6 +23,8 @@ pub enum How {
     Ours(Value),
     /// As many of them at one copy.
     Pods(Value, usize),
+    /// Its reads alone, over so many connections.
+    Reads(usize),
     /// A script of `peers`, with more of its environment; `into`: whether it needs the table to be there.
     Script {
         script: &'static str,
@@ -172,13 +174,13 @@ impl Bench {
         let needs_table = match &contestant.how {
             How::Script { into, .. } => *into,
             How::Ours(changes) => changes["copy"]["createTables"] != true,
-            How::Pods(..) | How::Raw(_) => true,
+            How::Pods(..) | How::Reads(_) | How::Raw(_) => true,
         };
         if needs_table {
             target.execute(&shape.definition(target.kind)).await;
         }
         let mut cost = self.copied(source, &target, shape, &contestant.how).await;
-        if cost.failure.is_none() {
+        if cost.failure.is_none() && !matches!(contestant.how, How::Reads(_)) {
             let count = format!("SELECT COUNT(*) FROM {}", shape.name());
             // What a tool creates belongs to the administrator, as whom it came.
             let found = TestDatabase {
@@ -230,6 +232,17 @@ impl Bench {
                 let ours = Ours::new(&source.url, &target.url, shape, changes.clone());
                 let work = Assignment::Pods(ours.clone(), *pods);
                 self.ours(Assignment::Prepare(ours), work).await
+            }
+            How::Reads(lanes) => {
+                let ours = Ours::new(&source.url, &target.url, shape, json!({}));
+                let (command, input) = Assignment::Read(ours, *lanes).command();
+                self.rest().await;
+                let cost = measure::measure(&self.processes, command, &input);
+                if cost.told["rows"].as_u64().is_some() {
+                    cost
+                } else {
+                    refusing(cost)
+                }
             }
             How::Script { script, more, .. } => {
                 self.script(script, &self.environment(source, target, shape, more))

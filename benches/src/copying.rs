@@ -1,6 +1,6 @@
 //! Copies: who takes part between which engines, and the bars of each contest.
 
-use crate::bars::{Bar, cheaper, faster, memory, scaling};
+use crate::bars::{Bar, cheaper, faster, memory, overhead, scaling};
 use crate::contest::{Bench, Contestant, How, Results};
 use crate::peers;
 use crate::report;
@@ -29,6 +29,15 @@ impl Copying {
         if self.shape == Shape::Orders {
             let after = json!({"copy": {"createTables": true, "secondaryIndexes": "After"}});
             contestants.push(ours("ours with indexes afterwards", 2, after));
+            let limits = json!({"copy": {
+                "rateLimit": {"rowsPerSecond": 100_000_000, "bytesPerSecond": 100_000_000_000_u64},
+                "pauseWhen": {"threadsRunning": 1_000},
+            }});
+            contestants.push(ours("limits set, ours, 2 connections", 2, limits));
+            contestants.push(Contestant {
+                name: "reading alone, 2 connections".to_owned(),
+                how: How::Reads(2),
+            });
             contestants.push(Contestant {
                 name: "two of ours, 2 connections each".to_owned(),
                 how: How::Pods(json!({"copy": {"parallelism": 2}}), 2),
@@ -102,6 +111,12 @@ impl Copying {
         };
         bars.push(scaling(results, "2 → 4 connections", "ours, 4", "ours, 2"));
         if self.shape == Shape::Orders {
+            let raw = if self.target == MariaDb {
+                "from memory, inserts"
+            } else {
+                "from memory, COPY"
+            };
+            bars.push(overhead(results, "limits set", "reading alone", raw));
             bars.push(scaling(results, "1 → 2 pods", "two of ours", "ours, 2"));
         }
         let size = if rows >= FULL_ROWS { "" } else { " (few rows)" };

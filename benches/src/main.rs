@@ -12,6 +12,7 @@ mod memory;
 mod ours;
 mod peers;
 mod raw;
+mod reading;
 mod report;
 mod settings;
 #[path = "../../tests/support/mod.rs"]

@@ -191,9 +191,16 @@ pub fn kind_of(url: &str) -> Kind {
 }
 
 async fn shard(url: &str, side: &str, connections: u32) -> Result<Vec<Shard>, String> {
-    let database = Database::connect(&ConnectConfig {
+    Ok(vec![Shard {
+        name: "main".to_owned(),
+        database: connect(url, side, connections).await?,
+    }])
+}
+
+/// As the tools beside it: on loopback, in the clear.
+pub async fn connect(url: &str, side: &str, connections: u32) -> Result<Database, String> {
+    Database::connect(&ConnectConfig {
         url: url.into(),
-        // As the tools beside it: on loopback, in the clear.
         tls: TlsMode::Disabled,
         ca: None,
         max_connections: connections,
@@ -201,11 +208,7 @@ async fn shard(url: &str, side: &str, connections: u32) -> Result<Vec<Shard>, St
         application: "bench".to_owned(),
     })
     .await
-    .map_err(|error| error.to_string())?;
-    Ok(vec![Shard {
-        name: "main".to_owned(),
-        database,
-    }])
+    .map_err(|error| error.to_string())
 }
 
 fn merge(into: &mut Value, from: &Value) {

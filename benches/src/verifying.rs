@@ -169,7 +169,7 @@ async fn turn(bench: &Bench, source: &TestDatabase, target: &TestDatabase, conte
             }
             cost
         }
-        How::Pods(..) | How::Raw(_) => unreachable!("neither takes part in comparisons"),
+        How::Pods(..) | How::Reads(_) | How::Raw(_) => unreachable!("none of them takes part in comparisons"),
     }
 }
 
