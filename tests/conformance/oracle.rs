@@ -2,7 +2,7 @@
 //! code with the product: neither its reading, nor its canonical spellings, nor its comparison.
 
 use crate::kinds::Kind;
-use crate::support::{Kind as Engine, TestDatabase};
+use crate::support::{Kind as Engine, TestDatabase, on_mysql};
 
 /// Every row of `orders` as its values' normal forms, sorted.
 pub async fn rows(database: &TestDatabase, columns: &[(String, Kind)]) -> Vec<Vec<String>> {
@@ -39,6 +39,8 @@ pub async fn rows(database: &TestDatabase, columns: &[(String, Kind)]) -> Vec<Ve
 
 fn shown(engine: Engine, kind: Kind, name: &str) -> String {
     match (engine, kind) {
+        // An expression over it would have a digit too few there.
+        (Engine::MariaDb, Kind::Double) if on_mysql() => format!("CAST({name} AS CHAR)"),
         (Engine::MariaDb, Kind::Float | Kind::Double) => format!("CAST(CAST({name} AS DOUBLE) AS CHAR)"),
         (Engine::MariaDb, Kind::Binary | Kind::Blob | Kind::UuidBytes | Kind::Shape) => format!("HEX({name})"),
         (Engine::MariaDb, Kind::Bits) => format!("CAST({name} + 0 AS CHAR)"),

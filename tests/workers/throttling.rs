@@ -3,7 +3,7 @@
 
 use crate::harness::{Task, World, fill, rows, table};
 use crate::support::Kind::{self, MariaDb, Postgres};
-use crate::support::{TestDatabase, eventually};
+use crate::support::{TestDatabase, eventually, on_mysql};
 use datamigration::api::migration::Limits;
 use datamigration::api::task::ThrottleReport;
 use datamigration::words::Direction;
@@ -357,13 +357,20 @@ async fn replication_lag_on_mariadb_is_known_or_told() {
     let (ended, ()) = tokio::join!(copy.run(), scene);
     assert!(matches!(ended, Err(WorkError::Stopped)), "{ended:?}");
 
-    first
-        .source
-        .execute_as_admin(
+    let (point, reset) = if on_mysql() {
+        (
+            "GRANT REPLICATION CLIENT ON *.* TO 'orders'@'%'; \
+             CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = 1, SOURCE_USER = 'nobody'",
+            "RESET REPLICA ALL",
+        )
+    } else {
+        (
             "GRANT REPLICA MONITOR ON *.* TO 'orders'@'%'; \
              CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = 1, MASTER_USER = 'nobody'",
+            "RESET SLAVE ALL",
         )
-        .await;
+    };
+    first.source.execute_as_admin(point).await;
     let second = world(MariaDb, MariaDb, limits).await;
     fill(&second.source, 10).await;
     second.source_first().await;
@@ -376,7 +383,7 @@ async fn replication_lag_on_mariadb_is_known_or_told() {
             report.message
         );
         assert_eq!(count(&second.target).await, 0);
-        second.source.execute_as_admin("RESET SLAVE ALL").await;
+        second.source.execute_as_admin(reset).await;
     };
     let (ended, ()) = tokio::join!(copy.run(), scene);
     ended.unwrap();

@@ -2,7 +2,7 @@
 
 use crate::harness::{World, ago, control, fill, rows};
 use crate::support::Kind::{self, MariaDb, Postgres};
-use crate::support::{TestDatabase, eventually};
+use crate::support::{TestDatabase, eventually, on_mysql};
 use datamigration::api::tuning::RepairPolicy;
 use datamigration::store::{TableMapping, TablePair, TxOptions};
 use datamigration::words::{Direction, Mode, SecondaryWrites};
@@ -571,11 +571,9 @@ async fn differences_that_look_alike_are_found_on_every_rung() {
                 .await
                 .unwrap();
         tx.rollback().await;
-        assert_eq!(
-            (pushed, pair.ranges_alike()),
-            (source == target, true),
-            "{source:?} {target:?}"
-        );
+        // MySQL has no second checksum, and 32 bits are too few: its rows are digested here.
+        let able = source == target && !(source == MariaDb && on_mysql());
+        assert_eq!((pushed, pair.ranges_alike()), (able, true), "{source:?} {target:?}");
 
         let before = rows(&world.source).await;
         world
