@@ -380,6 +380,9 @@ pub struct VerifyReport {
     /// Rows of the follower that the base lacks.
     #[serde(default)]
     pub base_missing: u64,
+    /// Rows that the follower has in another shard than they belong to.
+    #[serde(default)]
+    pub misplaced: u64,
     /// Rows repaired.
     #[serde(default)]
     pub repaired: u64,
@@ -399,6 +402,35 @@ pub struct VerifyReport {
     /// Deletes held back because a pass would have exceeded `verify.maxDeletes`.
     #[serde(default)]
     pub deletes_held: u64,
+}
+
+impl VerifyReport {
+    /// Both together: the counts of two parts of one table. What holds of the table holds of both.
+    #[must_use]
+    pub fn and(self, other: &Self) -> Self {
+        Self {
+            clean_since: self
+                .clean_since
+                .zip(other.clean_since.clone())
+                .map(|(a, b)| if a.0 < b.0 { b } else { a }),
+            verified_through: self
+                .verified_through
+                .zip(other.verified_through.clone())
+                .map(|(a, b)| a.min(b)),
+            outstanding: self.outstanding + other.outstanding,
+            compared: self.compared + other.compared,
+            target_missing: self.target_missing + other.target_missing,
+            neq: self.neq + other.neq,
+            base_missing: self.base_missing + other.base_missing,
+            misplaced: self.misplaced + other.misplaced,
+            repaired: self.repaired + other.repaired,
+            rejects: self.rejects + other.rejects,
+            queue: self.queue + other.queue,
+            dead_letters: self.dead_letters + other.dead_letters,
+            windows: self.windows.min(other.windows),
+            deletes_held: self.deletes_held + other.deletes_held,
+        }
+    }
 }
 
 /// What was fenced.

@@ -137,6 +137,7 @@ pub fn word(kind: Mismatch) -> &'static str {
         Mismatch::TargetMissing => "target_missing",
         Mismatch::Neq => "neq",
         Mismatch::BaseMissing => "base_missing",
+        Mismatch::Misplaced => "misplaced",
     }
 }
 

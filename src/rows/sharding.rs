@@ -99,6 +99,8 @@ impl ShardBy {
         let found = match value {
             Value::Int(n) => return Ok(i128::from(*n)),
             Value::UInt(n) => return Ok(i128::from(*n)),
+            // PostgreSQL's numeric holds it, and every row has to have a place.
+            Value::Text(text) if text == "NaN" => return Ok(0),
             Value::Text(text) => match text.parse() {
                 Ok(n) => return Ok(n),
                 Err(_) => format!("`{}`", text.chars().take(40).collect::<String>()),

@@ -7,13 +7,15 @@ use super::ledger::{self, Chunk, Ledger};
 use super::repair::{Mismatch, Permit, Verdict};
 use super::rungs::{Manner, Rungs, Sweep};
 use super::tally::Tally;
+use crate::api::task::VerifyReport;
 use crate::api::tuning::RepairPolicy;
 use crate::control::verified::{Found, PassId};
 use crate::rows::Key;
 use crate::workers::context::TaskContext;
 use crate::workers::error::WorkError;
+use crate::workers::legs::legs;
 use crate::workers::throttle::Throttle;
-use crate::workers::work::Work;
+use crate::workers::work::{self, Work};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -28,38 +30,97 @@ const REPORT_EVERY: Duration = Duration::from_secs(2);
 
 /// One full pass over the task's table.
 pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
-    let work = Work::open(context).await?;
     let repair = context.migration.verify.repair == RepairPolicy::Automatic;
-    pass(work, repair, None).await
+    all_legs(context, false, repair, None).await
 }
 
 /// As [`run`], for whoever wants to know of every difference. `repair: false` needs no journal and takes no locks.
 pub async fn run_for(context: &TaskContext, repair: bool, differences: &mut dyn Differences) -> Result<(), WorkError> {
-    let work = if repair {
-        Work::open(context).await?
-    } else {
-        Work::look(context).await?
-    };
-    pass(work, repair, Some(differences)).await
+    Box::pin(all_legs(context, !repair, repair, Some(differences))).await
 }
 
-async fn pass(mut work: Work, repair: bool, differences: Option<&mut dyn Differences>) -> Result<(), WorkError> {
+/// One leg after the other; a leg in which something is left does not keep the others from being compared. The pass is over
+/// when all of them are.
+async fn all_legs(
+    context: &TaskContext,
+    looks: bool,
+    repair: bool,
+    mut differences: Option<&mut dyn Differences>,
+) -> Result<(), WorkError> {
+    let table = work::table(context)?;
+    let legs = legs(&table, context.task.direction);
+    let mut ended = Vec::with_capacity(legs.len());
+    let (mut before, mut verdict) = (None, Ok(()));
+    for (nth, leg) in legs.iter().enumerate() {
+        let work = if looks {
+            Work::look(context, *leg).await?
+        } else {
+            Work::open(context, *leg).await?
+        };
+        let around = Around {
+            before: before.take(),
+            rest: (legs.len() - nth - 1) as u64,
+        };
+        let teller = differences.as_mut().map(|one| &mut **one as &mut dyn Differences);
+        let leg = one_leg(work, repair, around, teller).await?;
+        before = Some(leg.report);
+        ended.push((leg.work, leg.id, leg.began));
+        if verdict.is_ok() {
+            verdict = leg.verdict;
+        }
+    }
+    for (work, id, began) in &ended {
+        if let Some(id) = id {
+            ledger::end(work, id, began).await?;
+        }
+    }
+    verdict
+}
+
+/// What else there is of the table than this leg.
+struct Around {
+    /// What the legs before it came to.
+    before: Option<VerifyReport>,
+    /// How many come after it.
+    rest: u64,
+}
+
+/// A leg that was compared to its end.
+struct Ended {
+    work: Work,
+    id: Option<PassId>,
+    began: String,
+    /// Of this leg and those before it.
+    report: VerifyReport,
+    verdict: Result<(), WorkError>,
+}
+
+async fn one_leg(
+    mut work: Work,
+    repair: bool,
+    around: Around,
+    differences: Option<&mut dyn Differences>,
+) -> Result<Ended, WorkError> {
     // One lane's failure ends the others at their next step.
     work.ctx.stop = work.ctx.stop.child_token();
     let rungs = Rungs::choose(&work).await?;
-    tracing::info!(table = work.table().name, manner = ?rungs.manner, "comparing");
+    tracing::info!(table = work.name(), manner = ?rungs.manner, "comparing");
     let id = (!work.only_looks()).then(|| pass_id(&work));
     let began = match &id {
         Some(id) => ledger::begin(&work, id).await?,
         None => work.base_clock().await?,
     };
-    let total = work.base_estimate() * 2;
+    let compared = around.before.as_ref().map_or(0, |report| report.compared);
+    let total = compared + work.base_estimate() * 2 * (around.rest + 1);
     work.ctx.status.note(|status| {
-        status.verify = Some(crate::api::task::VerifyReport::default());
+        status.verify = Some(around.before.clone().unwrap_or_default());
         let progress = status.progress.insert(crate::api::task::Progress::default());
+        progress.rows = compared;
         progress.rows_total = total;
     });
-    let max_deletes = work.ctx.migration.verify.max_deletes;
+    // The legs of a pass together delete no more than one pass may.
+    let deleted = around.before.as_ref().map_or(0, |report| report.base_missing);
+    let max_deletes = work.ctx.migration.verify.max_deletes.saturating_sub(deleted);
     let tally = Tally::new(&work.table().name, began.clone(), repair, max_deletes, differences);
     let pass = Pass {
         tally: Mutex::new(tally),
@@ -69,11 +130,20 @@ async fn pass(mut work: Work, repair: bool, differences: Option<&mut dyn Differe
         rungs,
         id,
         began,
+        before: around.before,
     };
-    match pass.whole().await {
-        Err(error) => Err(pass.work.blame(error).await),
-        done => done,
+    if let Err(error) = pass.whole().await {
+        return Err(pass.work.blame(error).await);
     }
+    let report = pass.with_others(pass.tally().end().clone());
+    let verdict = pass.tally().verdict();
+    Ok(Ended {
+        work: pass.work,
+        id: pass.id,
+        began: pass.began,
+        report,
+        verdict,
+    })
 }
 
 /// Tells this pass from every other: a worker that starts again for the same task goes on with it.
@@ -83,7 +153,7 @@ fn pass_id(work: &Work) -> PassId {
     PassId {
         migration: work.migration_id(),
         uid: context.migration.uid.clone(),
-        table: work.table().name.clone(),
+        table: work.name(),
         pass: format!("{:?}-{}-{started}", context.task.direction, context.task.epoch),
         compared: work.fingerprint(),
     }
@@ -97,6 +167,8 @@ struct Pass<'d> {
     id: Option<PassId>,
     began: String,
     tally: Mutex<Tally<'d>>,
+    /// What the table's legs before this one came to.
+    before: Option<VerifyReport>,
 }
 
 impl<'d> Pass<'d> {
@@ -105,7 +177,14 @@ impl<'d> Pass<'d> {
             self.sweep(*sweep).await?;
         }
         self.work.same_shape().await?;
-        self.end().await
+        self.settle_the_rest().await
+    }
+
+    fn with_others(&self, report: VerifyReport) -> VerifyReport {
+        match &self.before {
+            None => report,
+            Some(before) => before.clone().and(&report),
+        }
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally<'d>> {
@@ -183,7 +262,8 @@ impl<'d> Pass<'d> {
                         match kind {
                             Mismatch::TargetMissing => found.target_missing += 1,
                             Mismatch::Neq => found.neq += 1,
-                            Mismatch::BaseMissing => found.base_missing += 1,
+                            // The record has no place for them of their own: it only serves a worker that starts again.
+                            Mismatch::BaseMissing | Mismatch::Misplaced => found.base_missing += 1,
                         }
                     }
                     Verdict::Left(_) | Verdict::FollowerNewer | Verdict::Locked | Verdict::Refused(_) => {
@@ -226,18 +306,6 @@ impl<'d> Pass<'d> {
         Ok(())
     }
 
-    async fn end(&self) -> Result<(), WorkError> {
-        let result = self.settle_the_rest().await;
-        let over = match &result {
-            Ok(()) => true,
-            Err(error) => !error.is_transient() && !matches!(error, WorkError::Stopped | WorkError::Stale(_)),
-        };
-        if let Some(id) = self.id.as_ref().filter(|_| over) {
-            ledger::end(&self.work, id, &self.began).await?;
-        }
-        result
-    }
-
     async fn settle_the_rest(&self) -> Result<(), WorkError> {
         self.settle_postponed(true).await?;
         let surplus = self.tally().may_be_deleted();
@@ -249,18 +317,22 @@ impl<'d> Pass<'d> {
             };
             self.settle_for_good(&keys, permit, true).await?;
         }
-        let report = self.tally().end().clone();
+        let report = self.with_others(self.tally().end().clone());
         self.work.ctx.status.note(|status| {
             let progress = status.progress.get_or_insert_default();
             progress.rows = report.compared;
             progress.rows_total = report.compared;
             status.verify = Some(report);
         });
-        self.tally().verdict()
+        // Locked rows are met again when the pass is repeated, which it only is if it is not over.
+        match self.tally().verdict() {
+            Err(error) if error.is_transient() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     async fn publish(&self) {
-        let report = self.tally().interim().clone();
+        let report = self.with_others(self.tally().interim().clone());
         self.work.ctx.status.note(|status| {
             let progress = status.progress.get_or_insert_default();
             progress.rows = report.compared;

@@ -3,7 +3,7 @@
 
 mod differences;
 pub mod full;
-pub mod incremental;
+mod incremental;
 mod ledger;
 mod letters;
 mod lists;
@@ -11,6 +11,7 @@ mod look;
 mod repair;
 mod rungs;
 mod tally;
+pub mod whole;
 
 pub use differences::{Difference, Differences};
 pub use repair::{Mismatch, Seen};
