@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 pub struct DatabaseSpec {
     /// The kind of server: `MySQL` (also MariaDB) or `PostgreSQL`. `SQLite` is refused.
     pub engine: EngineName,
-    /// The servers. One entry means: not sharded; more are not supported yet.
+    /// The shards, in the order of their numbers, from 0. One entry: not sharded. Several: rows are divided between them by
+    /// `tables[].shardBy`. Entries with the same Secret and key are shards in one database, whose tables are told apart by a
+    /// place for the shard's number in `tables[].source` or `tables[].target`.
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     pub shards: Vec<ShardSpec>,
@@ -44,7 +46,7 @@ impl EngineName {
     }
 }
 
-/// One server of a side.
+/// One shard of a side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ShardSpec {

@@ -10,6 +10,7 @@ use super::phase::Phase;
 use super::schedule::{Schedule, Window};
 use super::spec::{CustomCompareSpec, Strategy};
 use super::tuning::{QuerySide, RepairPolicy, RollbackPolicy, SecondaryIndexes};
+use crate::rows::{ShardBy, numbered};
 use crate::words::{ModeKeys, Protocol, Side};
 
 /// A validated migration.
@@ -84,9 +85,11 @@ pub struct SecretKey {
 /// One table that moves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
-    /// Name in the source.
+    /// What the manifest and the control tables call it.
     pub name: String,
-    /// Name in the target.
+    /// Name in the source, with a place for the shard's number where several shards live in one database.
+    pub source: String,
+    /// Name in the target, likewise.
     pub target: String,
     /// Key columns, named as in the source; `None`: the primary key.
     pub key: Option<Vec<String>>,
@@ -103,6 +106,53 @@ pub struct Table {
     pub tolerance: BTreeMap<String, f64>,
     /// Columns that are compared by expressions.
     pub custom: Vec<CustomCompareSpec>,
+    pub sharding: Sharding,
+}
+
+impl Table {
+    /// The table's own name in one shard of a side.
+    pub fn name_on(&self, side: Side, shard: usize) -> String {
+        let template = match side {
+            Side::Source => &self.source,
+            Side::Target => &self.target,
+        };
+        // Checked by `validate`.
+        numbered(template, shard).unwrap_or_else(|_| template.clone())
+    }
+}
+
+/// How the rows of a table are divided on both sides; `None`: the side has one shard.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sharding {
+    pub source: Option<Placement>,
+    pub target: Option<Placement>,
+}
+
+/// How one side's rows find their shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    pub by: ShardBy,
+    /// How many shards there are, at least 2.
+    pub shards: usize,
+}
+
+impl Sharding {
+    /// Whether either side has several shards.
+    pub fn any(&self) -> bool {
+        self.source.is_some() || self.target.is_some()
+    }
+
+    pub fn on(&self, side: Side) -> Option<&Placement> {
+        match side {
+            Side::Source => self.source.as_ref(),
+            Side::Target => self.target.as_ref(),
+        }
+    }
+
+    /// How many shards a side has.
+    pub fn shards(&self, side: Side) -> usize {
+        self.on(side).map_or(1, |placement| placement.shards)
+    }
 }
 
 /// What happens to a column that is not simply carried under its own name.

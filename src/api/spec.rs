@@ -165,10 +165,17 @@ impl Strategy {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TableSpec {
-    /// Name of the table in the source.
+    /// Name of the table, by which everything speaks of it; also in the source, unless its shards have numbered names
+    /// (`source`).
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// Name of the table in the target. Default: the same.
+    /// Name of the table in the source with a place for the shard's number, such as `orders_{shard:02}` (00, 01, …; `{shard}`:
+    /// 0, 1, …): so several shards can live in one database, as entries of `spec.source.shards` with the same Secret.
+    /// Default: `name` in every shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub source: Option<String>,
+    /// Name of the table in the target; with a place for the shard's number likewise. Default: `name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub target: Option<String>,
@@ -200,7 +207,8 @@ pub struct TableSpec {
     /// How rows are compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compare: Option<CompareSpec>,
-    /// How rows find their shard. Only where a side has several shards. Not supported yet.
+    /// How rows find their shard; needed where a side has several shards, and of no use otherwise. A row that lies in
+    /// another shard of the follower is `misplaced`: verify finds it, repair moves it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard_by: Option<ShardBySpec>,
 }
@@ -262,22 +270,56 @@ pub struct CustomCompareSpec {
     pub target: String,
 }
 
-/// How a row finds its shard.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// How a row finds its shard: a number that is the place, from 0, among the side's `shards`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.function == 'Hash' || self.columns.size() == 1").message("Modulo and Range take exactly one column"))]
+#[x_kube(validation = Rule::new("has(self.bounds) == (self.function == 'Range')").message("bounds belong to function Range, and Range needs them"))]
 pub struct ShardBySpec {
-    /// The columns that decide.
+    /// The columns that decide, named as in the source, in the order in which they are hashed. They must be columns of the
+    /// table's `key`, so that a row's shard follows from its key.
     #[schemars(length(min = 1, max = 16))]
     pub columns: Vec<String>,
-    /// How they decide: `Modulo`, `Hash` or `Range`.
+    /// How they decide. `Modulo`: one integer column, modulo the number of shards, never negative. `Hash`: the first 32 bits
+    /// of the MD5 of the columns' texts with their lengths, modulo the number of shards (docs/sharding.md has it for other
+    /// languages). `Range`: one integer column, by `bounds`.
     pub function: ShardFunction,
+    /// For `Range`: where each shard but the first begins, ascending, one bound less than shards. A value that is not below
+    /// a bound belongs behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub bounds: Option<Vec<i64>>,
+    /// The source's own way, where both sides have several shards and divide rows differently. Default: the same for both,
+    /// each with its own number of shards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SideShardBySpec>,
+}
+
+/// How a row of the source finds its shard there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.function == 'Hash' || self.columns.size() == 1").message("Modulo and Range take exactly one column"))]
+#[x_kube(validation = Rule::new("has(self.bounds) == (self.function == 'Range')").message("bounds belong to function Range, and Range needs them"))]
+pub struct SideShardBySpec {
+    /// As `shardBy.columns`.
+    #[schemars(length(min = 1, max = 16))]
+    pub columns: Vec<String>,
+    /// As `shardBy.function`.
+    pub function: ShardFunction,
+    /// As `shardBy.bounds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub bounds: Option<Vec<i64>>,
 }
 
 /// How columns choose a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ShardFunction {
+    /// One integer, modulo the number of shards.
     Modulo,
+    /// MD5 of one or more columns, modulo the number of shards.
     Hash,
+    /// One integer between bounds.
     Range,
 }
 

@@ -383,6 +383,9 @@ pub struct VerifyReport {
     /// Rows of the follower that the base lacks.
     #[serde(default)]
     pub base_missing: u64,
+    /// Rows that the follower has in another shard than they belong to.
+    #[serde(default)]
+    pub misplaced: u64,
     /// Rows repaired.
     #[serde(default)]
     pub repaired: u64,
@@ -422,9 +425,59 @@ pub struct MismatchCounts {
     /// Rows of the follower that the base lacks.
     #[serde(default)]
     pub base_missing: u64,
+    /// Rows of the follower in another shard than they belong to.
+    #[serde(default)]
+    pub misplaced: u64,
     /// Rows that writers held, or changed, whenever they were looked at.
     #[serde(default)]
     pub unsettled: u64,
+}
+
+impl MismatchCounts {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: &Self) -> Self {
+        Self {
+            target_missing: self.target_missing + other.target_missing,
+            neq: self.neq + other.neq,
+            base_missing: self.base_missing + other.base_missing,
+            misplaced: self.misplaced + other.misplaced,
+            unsettled: self.unsettled + other.unsettled,
+        }
+    }
+}
+
+impl VerifyReport {
+    /// Both together: the counts of two parts of one table. What holds of the table holds of both.
+    #[must_use]
+    pub fn and(self, other: &Self) -> Self {
+        Self {
+            clean_since: self
+                .clean_since
+                .zip(other.clean_since.clone())
+                .map(|(a, b)| if a.0 < b.0 { b } else { a }),
+            verified_through: self
+                .verified_through
+                .zip(other.verified_through.clone())
+                .map(|(a, b)| a.min(b)),
+            outstanding: self.outstanding + other.outstanding,
+            compared: self.compared + other.compared,
+            target_missing: self.target_missing + other.target_missing,
+            neq: self.neq + other.neq,
+            base_missing: self.base_missing + other.base_missing,
+            misplaced: self.misplaced + other.misplaced,
+            repaired: self.repaired + other.repaired,
+            rejects: self.rejects + other.rejects,
+            queue: self.queue + other.queue,
+            dead_letters: self.dead_letters + other.dead_letters,
+            mismatches: match (self.mismatches, &other.mismatches) {
+                (Some(one), Some(two)) => Some(one.and(two)),
+                (one, two) => one.or_else(|| two.clone()),
+            },
+            windows: self.windows.min(other.windows),
+            deletes_held: self.deletes_held + other.deletes_held,
+        }
+    }
 }
 
 /// What was fenced.

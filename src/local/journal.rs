@@ -7,7 +7,7 @@ use crate::api::database::ExistingRows;
 use crate::control::{self, Archived, Control};
 use crate::store::{Ident, TxOptions};
 use crate::words::{Direction, Mode, SecondaryWrites, Side};
-use crate::workers::{Shard, WorkError};
+use crate::workers::{Leg, Shard, WorkError, legs};
 
 /// Where the migration is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,31 +155,48 @@ pub async fn prepare(
         Side::Source => source,
         Side::Target => target,
     };
-    let names: Vec<(&str, &str)> = tables
-        .iter()
-        .filter_map(|name| migration.table(name))
-        .map(|table| match follower {
-            Side::Source => (table.name.as_str(), table.name.as_str()),
-            Side::Target => (table.name.as_str(), table.target.as_str()),
-        })
-        .collect();
-    for shard in shards {
-        prepare_shard(migration, shard, &names).await?;
+    let places = &migration.side(follower).shards;
+    for (at, shard) in shards.iter().enumerate() {
+        // Shards in one database are prepared together.
+        let url = places.get(at).map(|place| &place.url);
+        if places.iter().take(at).any(|other| Some(&other.url) == url) {
+            continue;
+        }
+        let together: Vec<usize> = (at..shards.len())
+            .filter(|other| *other == at || places.get(*other).map(|place| &place.url) == url)
+            .collect();
+        let (mut names, mut parts) = (Vec::new(), Vec::new());
+        for table in tables.iter().filter_map(|name| migration.table(name)) {
+            names.extend(together.iter().map(|shard| table.name_on(follower, *shard)));
+            let here = |leg: &Leg| together.contains(&leg.at(follower));
+            parts.extend(
+                legs(table, stand.direction)
+                    .into_iter()
+                    .filter(here)
+                    .map(|leg| leg.name(table)),
+            );
+        }
+        prepare_database(migration, shard, &names, &parts).await?;
     }
     Ok(())
 }
 
-/// `names`: of each table in the source and in this database.
-async fn prepare_shard(migration: &Migration, shard: &Shard, names: &[(&str, &str)]) -> Result<(), WorkError> {
+/// `names`: of the tables in this database. `parts`: under which the progress of their copies is kept there.
+async fn prepare_database(
+    migration: &Migration,
+    shard: &Shard,
+    names: &[String],
+    parts: &[String],
+) -> Result<(), WorkError> {
     let id = migration.id();
-    for (_, table) in names {
+    for table in names {
         existing_rows(migration, shard, table).await?;
     }
     let mut tx = shard.database.begin(TxOptions::default()).await?;
     control::create(&mut tx).await?;
     tx.commit().await?;
     let mut tx = shard.database.begin(TxOptions::default()).await?;
-    let here: Vec<&str> = names.iter().map(|(_, here)| *here).collect();
+    let here: Vec<&str> = names.iter().map(String::as_str).collect();
     control::claim_tables(&mut tx, &id, &migration.uid, &here).await?;
     let row = Control {
         migration: id.clone(),
@@ -196,7 +213,7 @@ async fn prepare_shard(migration: &Migration, shard: &Shard, names: &[(&str, &st
         intent: None,
     };
     control::raise(&mut tx, &row).await?;
-    for (table, _) in names {
+    for table in parts {
         if control::forget_finished_copy(&mut tx, &id, table).await? {
             tracing::info!(table, "an interrupted copy goes on");
         }

@@ -49,6 +49,8 @@ pub struct Outcome {
     pub neq: u64,
     /// Rows of the follower that the base lacks.
     pub base_missing: u64,
+    /// Rows that the follower had in another shard than they belong to.
+    pub misplaced: u64,
     /// Differences that were repaired.
     pub repaired: u64,
     /// Differences that are left.
@@ -86,6 +88,7 @@ impl Outcome {
             target_missing: report.target_missing,
             neq: report.neq,
             base_missing: report.base_missing,
+            misplaced: report.misplaced,
             repaired: report.repaired,
             outstanding: report.outstanding,
             reason: error.as_ref().map(|error| error.reason().to_owned()),
@@ -120,10 +123,14 @@ fn sentence(outcome: &Outcome) -> String {
     } = outcome;
     let rate = *rows as f64 / seconds.max(0.001);
     let took = format!("{rows} rows in {seconds:.1} s, {rate:.0}/s");
-    let found = format!(
+    let mut found = format!(
         "{} target_missing, {} neq, {} base_missing",
         outcome.target_missing, outcome.neq, outcome.base_missing
     );
+    // Of no interest where nothing is sharded.
+    if outcome.misplaced > 0 {
+        found = format!("{found}, {} misplaced", outcome.misplaced);
+    }
     let why = outcome.message.as_deref().unwrap_or_default();
     match outcome.verdict {
         Verdict::Copied => format!("{table}: copied ({took})"),

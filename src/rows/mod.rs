@@ -9,6 +9,8 @@ pub mod digest;
 mod json;
 mod logical;
 mod network;
+mod numbered;
+mod sharding;
 mod sketch;
 mod value;
 
@@ -16,5 +18,7 @@ pub use compare::Comparison;
 pub use convert::{Carriage, Verdict, judge};
 pub use digest::{ChunkDigest, RowDigest};
 pub use logical::{LogicalType, NativeForm, Network};
+pub use numbered::{TemplateError, is_template, numbered};
+pub use sharding::{PlaceError, ShardBy, ShardFunction};
 pub use sketch::Sketch;
 pub use value::{Key, KeyError, Row, Value};

@@ -72,6 +72,11 @@ impl Builder<'_> {
 impl TablePair {
     /// Both sides as they are compared, where that is not by the carried columns alone.
     pub fn compared(&self, direction: Direction) -> Option<ComparedSides> {
+        self.compared_of(direction, self.base(direction), self.follower(direction))
+    }
+
+    /// The same of those rows that these sides take.
+    pub fn compared_of(&self, direction: Direction, base: &TableSide, follower: &TableSide) -> Option<ComparedSides> {
         if self.custom.is_empty() {
             return None;
         }
@@ -83,8 +88,8 @@ impl TablePair {
             comparison.rules.push(Rule::Exact);
         }
         Some(ComparedSides {
-            base: self.beside(self.base(direction)),
-            follower: self.beside(self.follower(direction)),
+            base: self.beside(base),
+            follower: self.beside(follower),
             comparison,
         })
     }

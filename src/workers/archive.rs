@@ -47,10 +47,11 @@ pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
         status.archive = Some(ArchiveReport::default());
     });
     let mut deleted = spec.delete_source;
-    for shard in &context.source {
-        let archive = OneShard {
+    for (at, shard) in context.databases(Side::Source) {
+        let archive = OneDatabase {
             context,
             shard,
+            tables: tables_of(context, at),
             destination: &destination,
         };
         deleted &= archive.run(spec.delete_source).await?;
@@ -74,13 +75,38 @@ pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
     Ok(())
 }
 
-struct OneShard<'a> {
+/// The migration's tables in the database of a source's shard: of all shards that live there.
+fn tables_of(context: &TaskContext, at: usize) -> Vec<Here> {
+    let shards = context.together_with(Side::Source, at);
+    let tables = context.migration.tables.iter();
+    tables
+        .flat_map(|table| {
+            shards.iter().map(|shard| Here {
+                table: table.clone(),
+                shard: *shard,
+                name: table.name_on(Side::Source, *shard),
+            })
+        })
+        .collect()
+}
+
+/// A table of one shard.
+struct Here {
+    table: Table,
+    shard: usize,
+    /// Its own name there.
+    name: String,
+}
+
+struct OneDatabase<'a> {
     context: &'a TaskContext,
+    /// The database's first shard; its name stands for the database in the archive's paths.
     shard: &'a Shard,
+    tables: Vec<Here>,
     destination: &'a Destination,
 }
 
-impl OneShard<'_> {
+impl OneDatabase<'_> {
     /// True: the source's rows are deleted.
     async fn run(&self, delete: bool) -> Result<bool, WorkError> {
         let control = self.context.retry(async || self.control().await).await?;
@@ -100,7 +126,7 @@ impl OneShard<'_> {
             return Ok(true);
         }
         if begun.is_none() {
-            for table in &self.context.migration.tables {
+            for table in &self.tables {
                 self.archive(&folder, table).await?;
             }
             let intent = delete.then(|| format!("{DELETE}{folder}"));
@@ -124,11 +150,11 @@ impl OneShard<'_> {
             .path(&[&migration.namespace, &migration.name, &migration.uid, &self.shard.name])
     }
 
-    async fn archive(&self, folder: &Path, table: &Table) -> Result<(), WorkError> {
+    async fn archive(&self, folder: &Path, table: &Here) -> Result<(), WorkError> {
         self.context
             .retry(async || {
                 let (mut tx, control) = self.begin().await?;
-                let checked = mapped::check(&mut tx, &control.migration, table, Side::Source).await;
+                let checked = mapped::check(&mut tx, &control.migration, &table.table, Side::Source, table.shard).await;
                 tx.rollback().await;
                 checked
             })
@@ -148,12 +174,13 @@ impl OneShard<'_> {
         archived.compare(&manifest).await
     }
 
-    fn archived(&self, folder: &Path, table: &Table, schema: TableSchema) -> Result<Archived<'_>, WorkError> {
+    fn archived(&self, folder: &Path, table: &Here, schema: TableSchema) -> Result<Archived<'_>, WorkError> {
         Ok(Archived {
             context: self.context,
             database: &self.shard.database,
-            side: source::whole(schema, table)?,
+            side: source::whole(schema, &table.table)?,
             destination: self.destination,
+            beside: self.tables.iter().map(|table| table.name.clone()).collect(),
             folder: folder.clone().join(table.name.as_str()),
         })
     }
@@ -161,7 +188,7 @@ impl OneShard<'_> {
     /// What is archived of each table, into the status.
     async fn report(&self, folder: &Path) -> Result<(), WorkError> {
         let mut tables = Vec::new();
-        for table in &self.context.migration.tables {
+        for table in &self.tables {
             let folder = folder.clone().join(table.name.as_str());
             if let Some((manifest, sha256)) = read_manifest(self.context, self.destination, &folder).await? {
                 tables.push(ArchivedTable {
@@ -183,7 +210,7 @@ impl OneShard<'_> {
 
     async fn delete(&self, folder: &Path) -> Result<(), WorkError> {
         let mut present = Vec::new();
-        for table in &self.context.migration.tables {
+        for table in &self.tables {
             // A table that is gone was dropped by an attempt that was cut off: only an intent leads here.
             let found = self
                 .context
@@ -193,7 +220,7 @@ impl OneShard<'_> {
         }
         for name in children_first(present.clone()) {
             let schema = present.iter().find(|schema| schema.name == name).cloned();
-            let table = self.context.migration.tables.iter().find(|table| table.name == name);
+            let table = self.tables.iter().find(|table| table.name == name);
             let (Some(schema), Some(table)) = (schema, table) else {
                 continue;
             };

@@ -11,16 +11,24 @@ pub const BEGINNING: &str = "1000-01-01 00:00:00.000000";
 /// No open transaction is believed to be older: a session that was forgotten must not make every window a full pass.
 const OLDEST: Duration = Duration::from_hours(1);
 
-/// A time earlier by `duration`.
-pub fn minus(time: &str, duration: Duration) -> Result<String, WorkError> {
-    let unreadable = || {
+fn parsed(time: &str) -> Result<DateTime, WorkError> {
+    time.parse().map_err(|_| {
         WorkError::permanent(
             "ClockUnreadable",
             format!("expected a UTC time as YYYY-MM-DD HH:MM:SS.ffffff from the database, found {time:?}"),
         )
-    };
-    let parsed: DateTime = time.parse().map_err(|_| unreadable())?;
-    let earlier = parsed.saturating_sub(duration);
+    })
+}
+
+/// How long after the year 1970 began.
+pub fn since_beginning(time: &str) -> Result<Duration, WorkError> {
+    let since = parsed(time)?.duration_since(jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0));
+    Ok(Duration::try_from(since).unwrap_or_default())
+}
+
+/// A time earlier by `duration`.
+pub fn minus(time: &str, duration: Duration) -> Result<String, WorkError> {
+    let earlier = parsed(time)?.saturating_sub(duration);
     let text = earlier.strftime("%Y-%m-%d %H:%M:%S.%6f").to_string();
     Ok(if text.as_str() < BEGINNING || text.starts_with('-') {
         BEGINNING.to_owned()
@@ -56,6 +64,16 @@ pub async fn longest_open(database: &Database) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_is_read_to_the_microsecond() {
+        let at = since_beginning("1970-01-02 00:00:01.000002").unwrap();
+        assert_eq!(
+            at,
+            Duration::from_hours(24) + Duration::from_secs(1) + Duration::from_micros(2)
+        );
+        assert!(since_beginning("now").is_err());
+    }
 
     #[test]
     fn times_stay_comparable_as_texts() {

@@ -46,8 +46,17 @@ pub async fn connect(
             Some(path)
         }
     };
-    let mut shards = Vec::with_capacity(spec.shards.len());
-    for shard in &spec.shards {
+    let mut shards: Vec<Shard> = Vec::with_capacity(spec.shards.len());
+    for (at, shard) in spec.shards.iter().enumerate() {
+        // Shards in one database share its connections.
+        let same = spec.shards[..at].iter().position(|other| other.url == shard.url);
+        if let Some(database) = same.and_then(|at| shards.get(at)).map(|one| one.database.clone()) {
+            shards.push(Shard {
+                name: shard.name.clone(),
+                database,
+            });
+            continue;
+        }
         let path = folder.join(&shard.name).join("url");
         let url = read(
             &path,

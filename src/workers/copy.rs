@@ -1,11 +1,14 @@
 //! Copies one table from base to follower: key ranges claimed in the follower, batches read without locks and put
 //! guarded, each batch's progress in the same transaction as its rows. What cannot be put is set aside with its reason.
 
-use super::context::TaskContext;
+mod legs;
+
+pub use legs::run;
+
+use self::legs::{Around, Copied, Ended};
 use super::error::WorkError;
 use super::indexes;
 use super::loader::Loader;
-use super::order;
 use super::pace::{BatchSize, Waits};
 use super::throttle::Throttle;
 use super::work::{Work, short};
@@ -31,38 +34,17 @@ const CHUNK_ROWS: u32 = 20_000;
 /// How often progress is read and reported.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
-/// Copies the task's table to its end.
-pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
-    let work = Work::open(context).await?;
-    order::after_parents(&work).await?;
-    let copy = Copy {
-        chunks: ChunkSet {
-            migration: work.migration_id(),
-            uid: context.migration.uid.clone(),
-            table: work.table().name.clone(),
-            round: context.task.round,
-        },
-        throttle: Throttle::start(context, context.migration.copy.pods),
-        load: Arc::new(Load::new(work.base_side(), work.follower_side())),
-        work,
-    };
-    let copy = Arc::new(copy);
-    match copy.clone().run().await {
-        Err(error) => Err(copy.work.blame(error).await),
-        done => done,
-    }
-}
-
 /// One table's copy; its lanes share it.
 pub(super) struct Copy {
     pub(super) work: Work,
     pub(super) chunks: ChunkSet,
     pub(super) throttle: Throttle,
     load: Arc<Load>,
+    around: Around,
 }
 
 impl Copy {
-    async fn run(self: Arc<Self>) -> Result<(), WorkError> {
+    async fn run(self: Arc<Self>) -> Result<Ended, WorkError> {
         let context = &self.work.ctx;
         context
             .retry(async || {
@@ -93,7 +75,7 @@ impl Copy {
             }
         }
         drop(lanes);
-        let totals = self.report(estimate).await?;
+        let (totals, _) = self.report(estimate).await?;
         if !totals.divided || totals.done != totals.chunks {
             // A follower that failed over to a replica without its last transactions.
             return Err(WorkError::Waiting {
@@ -107,16 +89,26 @@ impl Copy {
         }
         // All pods are done when all chunks are; what was set aside, and the indexes, are one pod's.
         if !context.status.leads() {
-            return Ok(());
+            return Ok(Ended::Whole(self.around.before));
         }
-        indexes::build(&self.work).await?;
+        if self.around.last {
+            indexes::build(&self.work).await?;
+        }
         let settled = self.settle_rejects().await;
-        self.report(estimate).await?;
-        settled
+        let (_, copied) = self.report(estimate).await?;
+        match settled {
+            Ok(()) => Ok(Ended::Whole(copied)),
+            Err(
+                error @ WorkError::Permanent {
+                    reason: "RowsRejected", ..
+                },
+            ) => Ok(Ended::Rejected(copied, error)),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Reads the recorded progress and reports it.
-    async fn report(&self, estimate: u64) -> Result<Totals, WorkError> {
+    /// Reads the recorded progress of the leg, and reports it with the other legs'.
+    async fn report(&self, estimate: u64) -> Result<(Totals, Copied), WorkError> {
         let context = &self.work.ctx;
         let (totals, rejects) = context
             .retry(async || {
@@ -127,24 +119,29 @@ impl Copy {
                 Ok((totals, rejects))
             })
             .await?;
+        let before = self.around.before;
+        let rows = totals.rows.unsigned_abs();
+        let copied = Copied {
+            rows: before.rows + rows,
+            chunks: before.chunks + totals.chunks.unsigned_abs(),
+            done: before.done + totals.done.unsigned_abs(),
+            rejects: before.rejects + rejects,
+        };
         if !context.status.leads() {
-            return Ok(totals);
+            return Ok((totals, copied));
         }
+        let finished = totals.divided && totals.done == totals.chunks;
+        let left = if finished { 0 } else { estimate.saturating_sub(rows) };
         context.status.note(|status| {
             let progress = status.progress.get_or_insert_default();
-            progress.rows = totals.rows.unsigned_abs();
-            progress.rejects = rejects;
-            progress.chunks = totals.chunks.unsigned_abs();
-            progress.chunks_done = totals.done.unsigned_abs();
-            let finished = totals.divided && totals.done == totals.chunks;
-            progress.rows_total = if finished {
-                progress.rows
-            } else {
-                estimate.max(progress.rows)
-            };
+            progress.rows = copied.rows;
+            progress.rejects = copied.rejects;
+            progress.chunks = copied.chunks;
+            progress.chunks_done = copied.done;
+            progress.rows_total = copied.rows + left + estimate * self.around.rest;
         });
         context.status.publish_after(PROGRESS_EVERY / 2).await;
-        Ok(totals)
+        Ok((totals, copied))
     }
 
     /// One connection's work: claim, copy, again, until every range is done.

@@ -3,7 +3,7 @@
 
 use super::context::TaskContext;
 use super::error::WorkError;
-use super::work::only;
+use super::legs::Leg;
 use crate::api::migration::Table;
 use crate::store::{Shape, TxOptions};
 use crate::words::Side;
@@ -17,33 +17,39 @@ const REMEDY: &str = "no further row is carried. Make the change on both sides s
                       from where it stopped";
 
 /// Source's and target's table as they are now.
-pub async fn shapes(context: &TaskContext, table: &Table) -> Result<[Shape; 2], WorkError> {
+pub async fn shapes(context: &TaskContext, table: &Table, leg: Leg) -> Result<[Shape; 2], WorkError> {
     Ok([
-        shape(context, Side::Source, &table.name).await?,
-        shape(context, Side::Target, &table.target).await?,
+        shape(context, Side::Source, table, leg).await?,
+        shape(context, Side::Target, table, leg).await?,
     ])
 }
 
-async fn shape(context: &TaskContext, side: Side, name: &str) -> Result<Shape, WorkError> {
-    let database = &only(context.shards(side), side.as_str())?.database;
+async fn shape(context: &TaskContext, side: Side, table: &Table, leg: Leg) -> Result<Shape, WorkError> {
+    let (database, name) = (&context.shard(side, leg)?.database, table.name_on(side, leg.at(side)));
     let options = TxOptions {
         statement_timeout: Some(Duration::from_secs(10)),
         ..TxOptions::read_only()
     };
     let mut tx = database.begin(options).await?;
-    let shape = tx.shape(name).await?;
+    let shape = tx.shape(&name).await?;
     tx.rollback().await;
     Ok(shape)
 }
 
 /// Fails with what changed.
-pub fn compare(context: &TaskContext, table: &Table, was: &[Shape; 2], now: &[Shape; 2]) -> Result<(), WorkError> {
-    let sides = [(Side::Source, &table.name), (Side::Target, &table.target)];
-    let changes: Vec<String> = sides
-        .iter()
+pub fn compare(
+    context: &TaskContext,
+    table: &Table,
+    leg: Leg,
+    was: &[Shape; 2],
+    now: &[Shape; 2],
+) -> Result<(), WorkError> {
+    let changes: Vec<String> = [Side::Source, Side::Target]
+        .into_iter()
         .zip(was.iter().zip(now))
-        .filter_map(|((side, name), (was, now))| {
-            let label = context.shards(*side).first().map_or("", |shard| shard.database.label());
+        .filter_map(|(side, (was, now))| {
+            let label = context.shard(side, leg).map_or("", |shard| shard.database.label());
+            let name = table.name_on(side, leg.at(side));
             was.change(now)
                 .map(|change| format!("table {name} of {label}: {change}"))
         })
@@ -63,7 +69,7 @@ pub fn compare(context: &TaskContext, table: &Table, was: &[Shape; 2], now: &[Sh
 /// Two tables that preflight found to fit each other and that no longer do have been changed since.
 pub fn no_longer_fits(error: WorkError) -> WorkError {
     match error {
-        WorkError::Permanent { reason, message } if reason != "ShardsUnsupported" => WorkError::permanent(
+        WorkError::Permanent { reason, message } => WorkError::permanent(
             REASON,
             format!("the tables no longer fit each other as they did in preflight ({reason}): {message}; {REMEDY}"),
         ),

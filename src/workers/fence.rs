@@ -9,7 +9,7 @@ use super::work::mode;
 use crate::api::task::FenceReport;
 use crate::control::{self, Archived, Control};
 use crate::store::{Engine, Fence, FenceState, Ident, StoreError, TableSchema, Tx, TxOptions};
-use crate::words::Mode;
+use crate::words::{Mode, Side};
 
 /// A trigger waits for the transactions on its table, and those that come after wait behind it: not for long.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -17,11 +17,10 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// Fences every table of the source, tries each fence, and writes into the journal that they stand.
 pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
     let mut tables = Vec::new();
-    for shard in &context.source {
-        for table in &context.migration.tables {
-            if context.retry(async || fence(context, shard, &table.name).await).await? && !tables.contains(&table.name)
-            {
-                tables.push(table.name.clone());
+    for (at, shard) in context.databases(Side::Source) {
+        for name in tables_of(context, at) {
+            if context.retry(async || fence(context, shard, &name).await).await? && !tables.contains(&name) {
+                tables.push(name);
             }
         }
         context.retry(async || record(context, shard).await).await?;
@@ -32,6 +31,15 @@ pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
         status.fence = Some(FenceReport { tables });
     });
     Ok(())
+}
+
+/// The names of all tables that the migration has in the database of a source's shard.
+fn tables_of(context: &TaskContext, shard: usize) -> Vec<String> {
+    let shards = context.together_with(Side::Source, shard);
+    let tables = context.migration.tables.iter();
+    tables
+        .flat_map(|table| shards.iter().map(|at| table.name_on(Side::Source, *at)))
+        .collect()
 }
 
 /// The fence of a migration. The name alone makes it: a resource that was deleted and created again passes the same one.

@@ -21,11 +21,11 @@ pub async fn build(work: &Work) -> Result<(), WorkError> {
         return Ok(());
     }
     let (source, target) = (work.shard(Side::Source), work.shard(Side::Target));
-    let name = &work.table().target;
+    let (name, origin) = (work.table_on(Side::Target), work.table_on(Side::Source));
     let marked = context
         .retry(async || {
             let mut tx = work.begin_plain(&target.database).await?;
-            let comment = tx.comment(name).await?;
+            let comment = tx.comment(&name).await?;
             tx.rollback().await;
             Ok(comment == MARK)
         })
@@ -36,11 +36,16 @@ pub async fn build(work: &Work) -> Result<(), WorkError> {
     let owed = context
         .retry(async || {
             let mut tx = source.database.begin(TxOptions::read_only()).await?;
-            let schema = tx.table(&work.table().name).await?;
-            let indexes = tx.indexes(&work.table().name).await?;
+            let schema = tx.table(&origin).await?;
+            let indexes = tx.indexes(&origin).await?;
             tx.rollback().await;
             let Some(schema) = schema else { return Ok(Vec::new()) };
-            let creation = creation(&schema, &indexes, &mapping(work.table()), dialect(target).await?);
+            let creation = creation(
+                &schema,
+                &indexes,
+                &mapping(work.table(), work.leg()),
+                dialect(target).await?,
+            );
             // What could be made before can be made now, unless the source has changed: then verify goes without.
             Ok(creation.map(|creation| creation.secondary).unwrap_or_default())
         })
@@ -52,7 +57,7 @@ pub async fn build(work: &Work) -> Result<(), WorkError> {
                 // A worker that the ladder has left behind builds nothing.
                 work.begin_follower(TxOptions::default()).await?.rollback().await;
                 let mut tx = work.begin_plain(&target.database).await?;
-                let there = tx.indexes(name).await?.into_iter().find(|one| one.name == index.name);
+                let there = tx.indexes(&name).await?.into_iter().find(|one| one.name == index.name);
                 tx.rollback().await;
                 match there {
                     Some(there) if there.valid => return Ok(()),

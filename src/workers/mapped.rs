@@ -5,16 +5,9 @@
 use super::error::WorkError;
 use crate::api::migration::{ColumnRule, Table};
 use crate::control;
+use crate::rows::ShardFunction;
 use crate::store::Tx;
 use crate::words::Side;
-
-/// The table's name on a side.
-pub fn name_on(table: &Table, side: Side) -> &str {
-    match side {
-        Side::Source => &table.name,
-        Side::Target => &table.target,
-    }
-}
 
 /// All that decides which rows and columns are carried, as JSON.
 fn text(table: &Table) -> String {
@@ -37,26 +30,50 @@ fn text(table: &Table) -> String {
             ],
         })
         .collect();
-    serde_json::json!({
-        "source": table.name, "target": table.target, "key": table.key, "version": table.version,
+    let mut text = serde_json::json!({
+        "source": table.source, "target": table.target, "key": table.key, "version": table.version,
         "where": table.filter, "targetWhere": table.target_filter, "columns": columns,
-    })
-    .to_string()
+    });
+    for (name, side) in [("sourceShards", Side::Source), ("targetShards", Side::Target)] {
+        if let Some(placement) = table.sharding.on(side) {
+            let bounds = match &placement.by.function {
+                ShardFunction::Range { bounds } => bounds.clone(),
+                ShardFunction::Modulo | ShardFunction::Hash => Vec::new(),
+            };
+            let function = match &placement.by.function {
+                ShardFunction::Modulo => "Modulo",
+                ShardFunction::Hash => "Hash",
+                ShardFunction::Range { .. } => "Range",
+            };
+            text[name] = serde_json::json!({
+                "shards": placement.shards, "columns": placement.by.columns, "function": function, "bounds": bounds,
+            });
+        }
+    }
+    text.to_string()
 }
 
-/// Writes the mappings down: a round begins.
-pub async fn record(tx: &mut Tx, migration: &str, tables: &[Table], side: Side) -> Result<(), WorkError> {
+/// Writes the mappings of the tables of some shards in one database down: a round begins.
+pub async fn record(
+    tx: &mut Tx,
+    migration: &str,
+    tables: &[Table],
+    side: Side,
+    shards: &[usize],
+) -> Result<(), WorkError> {
     for table in tables {
-        control::record_mapping(tx, migration, name_on(table, side), &text(table)).await?;
+        for shard in shards {
+            control::record_mapping(tx, migration, &table.name_on(side, *shard), &text(table)).await?;
+        }
     }
     Ok(())
 }
 
-/// Whether the round began with this table as the manifest has it.
-pub async fn check(tx: &mut Tx, migration: &str, table: &Table, side: Side) -> Result<(), WorkError> {
+/// Whether the round began with this table, in one shard of a side, as the manifest has it.
+pub async fn check(tx: &mut Tx, migration: &str, table: &Table, side: Side, shard: usize) -> Result<(), WorkError> {
     let now = text(table);
-    let name = name_on(table, side);
-    match control::mapping(tx, migration, name).await? {
+    let name = table.name_on(side, shard);
+    match control::mapping(tx, migration, &name).await? {
         Some(then) if then.is_empty() || then == now => Ok(()),
         Some(then) => Err(WorkError::permanent(
             "MappingChanged",

@@ -11,11 +11,13 @@ mod error;
 mod fence;
 mod indexes;
 mod kubernetes;
+mod legs;
 mod loader;
 mod mapped;
 mod order;
 mod pace;
 mod preflight;
+mod prepared;
 mod raise;
 mod references;
 mod sequences;
@@ -28,6 +30,7 @@ pub use connect::{SECRETS_DIR, SECRETS_DIR_VARIABLE};
 pub(crate) use connect::{connect_shards, shard_config};
 pub use context::{Desired, Reporter, Shard, StatusBoard, TaskContext};
 pub use error::{Exit, WorkError};
+pub(crate) use legs::{Leg, legs};
 pub(crate) use order::sorted;
 pub use verify::counts::run as count;
 pub use verify::full::run_for as verify;
@@ -141,10 +144,10 @@ async fn prepared(
 pub async fn perform(context: &TaskContext) -> Result<(), WorkError> {
     match context.task.kind {
         TaskKind::Watch => watch::run(context).await,
-        TaskKind::Copy => copy::run(context).await,
+        TaskKind::Copy => Box::pin(copy::run(context)).await,
         TaskKind::Verify => match context.task.scope {
             Some(VerifyScope::Full) => Box::pin(verify::full::run(context)).await,
-            Some(VerifyScope::Incremental) => Box::pin(verify::incremental::run(context)).await,
+            Some(VerifyScope::Incremental) => Box::pin(verify::whole::run(context)).await,
             None => Err(WorkError::permanent(
                 "InvalidTask",
                 "a Verify task needs spec.scope: Full or Incremental; tasks are written by the operator, leave them to it",

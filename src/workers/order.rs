@@ -2,10 +2,13 @@
 //! that count are those of the target, where the rows arrive.
 
 use super::error::WorkError;
+use super::legs::{Leg, legs};
 use super::work::Work;
 use crate::api::Migration;
+use crate::api::migration::Table;
 use crate::control::chunks::ChunkSet;
 use crate::store::{Database, ForeignKey, TableSchema, TxOptions};
+use crate::words::Side;
 
 /// A reference that no order of copying can meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,18 +78,19 @@ fn refers_to(key: &ForeignKey) -> &str {
         .unwrap_or(name)
 }
 
-/// The tables with those that others refer to first; what has no order, or is not there, comes last.
+/// The tables with those that others refer to first, as the target's first shard says; what has no order, or is not there,
+/// comes last.
 pub async fn sorted(migration: &Migration, target: &Database, names: Vec<String>) -> Result<Vec<String>, WorkError> {
     let mut schemas = Vec::with_capacity(names.len());
     for table in names.iter().filter_map(|name| migration.table(name)) {
-        schemas.extend(target.table(&table.target).await?);
+        schemas.extend(target.table(&table.name_on(Side::Target, 0)).await?);
     }
     let (ordered, _) = order(&schemas);
     let place = |name: &String| {
-        let target = migration.table(name).map(|table| table.target.as_str());
+        let target = migration.table(name).map(|table| table.name_on(Side::Target, 0));
         ordered
             .iter()
-            .position(|one| Some(*one) == target)
+            .position(|one| Some(*one) == target.as_deref())
             .unwrap_or(usize::MAX)
     };
     let mut sorted = names;
@@ -101,44 +105,58 @@ pub async fn after_parents(work: &Work) -> Result<(), WorkError> {
     if context.task.epoch == 0 {
         return Ok(());
     }
-    for parent in parents(&context.migration, &work.follower_side().schema) {
-        let chunks = ChunkSet {
-            migration: work.migration_id(),
-            uid: context.migration.uid.clone(),
-            table: parent.to_owned(),
-            round: context.task.round,
-        };
-        context
-            .retry(async || {
-                // Checked: a worker that waits must notice that the ladder has moved on.
-                let mut tx = work.begin_follower(TxOptions::default()).await?;
-                let totals = chunks.totals(&mut tx).await?;
-                tx.rollback().await;
-                if totals.divided && totals.done == totals.chunks {
-                    return Ok(());
-                }
-                Err(WorkError::Waiting {
-                    reason: "ParentFirst",
-                    message: format!(
-                        "table {} refers to table {parent}, which is copied before it ({} of {} chunks are done); it begins by \
-                         itself then",
-                        work.table().name, totals.done, totals.chunks
-                    ),
-                })
-            })
-            .await?;
+    let here = work.leg().target;
+    for parent in parents(&context.migration, &work.follower_side().schema, here) {
+        let all = legs(parent, context.task.direction);
+        for leg in all.into_iter().filter(|leg| leg.target == here && leg.possible(parent)) {
+            copied(work, parent, leg).await?;
+        }
     }
     Ok(())
 }
 
-/// Source names of the migration's tables that a target table refers to.
-fn parents<'m>(migration: &'m Migration, target: &TableSchema) -> Vec<&'m str> {
+async fn copied(work: &Work, parent: &Table, leg: Leg) -> Result<(), WorkError> {
+    let context = &work.ctx;
+    let chunks = ChunkSet {
+        migration: work.migration_id(),
+        uid: context.migration.uid.clone(),
+        table: leg.name(parent),
+        round: context.task.round,
+    };
+    context
+        .retry(async || {
+            // Checked: a worker that waits must notice that the ladder has moved on.
+            let mut tx = work.begin_follower(TxOptions::default()).await?;
+            let totals = chunks.totals(&mut tx).await?;
+            tx.rollback().await;
+            if totals.divided && totals.done == totals.chunks {
+                return Ok(());
+            }
+            Err(WorkError::Waiting {
+                reason: "ParentFirst",
+                message: format!(
+                    "table {} refers to table {}, which is copied before it ({} of {} chunks are done); it begins by \
+                     itself then",
+                    work.table().name,
+                    chunks.table,
+                    totals.done,
+                    totals.chunks
+                ),
+            })
+        })
+        .await
+}
+
+/// The migration's tables that a target table refers to in one shard.
+fn parents<'m>(migration: &'m Migration, target: &TableSchema, shard: usize) -> Vec<&'m Table> {
     let referred = |name: &str| target.foreign_keys.iter().any(|key| refers_to(key) == name);
     migration
         .tables
         .iter()
-        .filter(|table| table.target != target.name && referred(&table.target))
-        .map(|table| table.name.as_str())
+        .filter(|table| {
+            let name = table.name_on(Side::Target, shard);
+            name != target.name && referred(&name)
+        })
         .collect()
 }
 

@@ -6,6 +6,7 @@ mod databases;
 mod findings;
 mod mapping;
 mod references;
+mod shards;
 mod tables;
 
 pub(super) use create::dialect;
@@ -16,9 +17,8 @@ use super::context::{Shard, TaskContext};
 use super::error::WorkError;
 use super::pace::Waits;
 use super::watch;
-use super::work::only;
 use crate::control::{self, Archived};
-use crate::store::TxOptions;
+use crate::store::{TableSchema, TxOptions};
 use crate::words::Side;
 use findings::Findings;
 
@@ -72,29 +72,37 @@ async fn check(context: &TaskContext, found: &mut Findings) -> Result<(), WorkEr
         .is_some_and(|journal| journal.mode.base() == Side::Target);
     context.status.note(|status| status.journal = journal);
     for side in [Side::Source, Side::Target] {
-        for shard in context.shards(side) {
+        for (_, shard) in context.databases(side) {
             databases::privileges(shard, found).await?;
         }
     }
     if !found.all_ok() {
         return Ok(());
     }
-    let (source, target) = (only(&context.source, "source")?, only(&context.target, "target")?);
-    databases::distinct(source, target, found).await?;
-    if archive_begun(context, source).await? {
-        found.passed(
-            "Tables",
-            "the journal says that the source has been archived: its tables may be gone, nothing is left to be checked",
-        );
-        return Ok(());
+    databases::distinct(context, found).await?;
+    shards::clocks(context, found).await?;
+    for (_, source) in context.databases(Side::Source) {
+        if archive_begun(context, source).await? {
+            found.passed(
+                "Tables",
+                "the journal says that the source has been archived: its tables may be gone, nothing is left to be checked",
+            );
+            return Ok(());
+        }
     }
-    let mut in_target = Vec::new();
+    let base = if copied { Side::Target } else { Side::Source };
+    let mut in_target: Vec<Vec<TableSchema>> = vec![Vec::new(); context.target.len()];
     for table in &context.migration.tables {
-        in_target.extend(tables::check(context, (source, target), table, found).await?);
+        let found_there = tables::check(context, table, base, found).await?;
+        for (shard, schema) in in_target.iter_mut().zip(found_there) {
+            shard.extend(schema);
+        }
     }
-    // A table that is missing has been told of; without it references would only be misread.
-    if !copied && in_target.len() == context.migration.tables.len() {
-        references::check(target.database.label(), &in_target, found);
+    for (shard, tables) in context.target.iter().zip(&in_target) {
+        // A table that is missing has been told of; without it references would only be misread.
+        if !copied && tables.len() == context.migration.tables.len() {
+            references::check(shard.database.label(), tables, found);
+        }
     }
     Ok(())
 }

@@ -3,11 +3,12 @@
 
 use super::context::{Shard, TaskContext};
 use super::error::WorkError;
+use super::legs::Leg;
 use super::mapped;
 use super::pace::Waits;
 use super::sequences::{Counter, Handover, State};
 use super::watch::{Look, Seen};
-use super::work::{only, pair, short};
+use super::work::{pair, short};
 use crate::api::migration::Table;
 use crate::api::task::ControlSpec;
 use crate::control::{self, Archived, Control};
@@ -128,19 +129,26 @@ impl<'c> Raiser<'c> {
             handover.move_auto_increment(&shard.database).await?;
         }
         let mut tx = shard.database.begin(short(self.wait)).await?;
-        let names = migration.tables.iter().map(|table| mapped::name_on(table, seen.side));
-        let tables: Vec<&str> = names.collect();
+        let shards = self.context.together_with(seen.side, seen.at);
+        let names: Vec<String> = migration
+            .tables
+            .iter()
+            .flat_map(|table| shards.iter().map(|shard| table.name_on(seen.side, *shard)))
+            .collect();
+        let tables: Vec<&str> = names.iter().map(String::as_str).collect();
         // A round takes its tables with it as they are when it begins, or when a database has to be begun anew.
         let fresh = row.is_none() || wanted.min_epoch == 0 || (wanted.begins() && wanted.mode == Mode::SrcFirst);
         if !fresh {
             for table in &migration.tables {
-                mapped::check(&mut tx, &migration.id(), table, seen.side).await?;
+                for shard in &shards {
+                    mapped::check(&mut tx, &migration.id(), table, seen.side, *shard).await?;
+                }
             }
         }
         // Takes the control rows exclusively: waits for the writes in flight, and shuts out all others until it commits.
         control::claim_tables(&mut tx, &migration.id(), &migration.uid, &tables).await?;
         if fresh {
-            mapped::record(&mut tx, &migration.id(), &migration.tables, seen.side).await?;
+            mapped::record(&mut tx, &migration.id(), &migration.tables, seen.side, &shards).await?;
         }
         let row = Control {
             migration: migration.id(),
@@ -192,24 +200,40 @@ impl<'c> Raiser<'c> {
     }
 
     async fn handover(&self, table: &Table, side: Side) -> Result<Option<Handover>, WorkError> {
-        let pair = pair(self.context, table).await?;
-        let Some(ours) = Counter::of(&pair, side) else {
+        // Several shards of a side never hand out keys: preflight has refused such tables.
+        if table.sharding.on(side).is_some() {
             return Ok(None);
-        };
-        let Some(theirs) = ours.opposite(&pair, side) else {
-            return Ok(None);
-        };
+        }
         let other = match side {
             Side::Source => Side::Target,
             Side::Target => Side::Source,
         };
-        let theirs = self.state(other, &theirs).await?;
-        let own = self.state(side, &ours).await?;
-        Ok(Some(Handover::new(ours, own, theirs)))
+        let mut handover: Option<(Counter, State, State)> = None;
+        for at in 0..table.sharding.shards(other) {
+            let leg = match side {
+                Side::Source => Leg { source: 0, target: at },
+                Side::Target => Leg { source: at, target: 0 },
+            };
+            let pair = pair(self.context, table, leg).await?;
+            let Some(ours) = Counter::of(&pair, side) else {
+                return Ok(None);
+            };
+            let Some(theirs) = ours.opposite(&pair, side) else {
+                return Ok(None);
+            };
+            let theirs = self.state(other, leg, &theirs).await?;
+            let own = self.state(side, leg, &ours).await?;
+            handover = Some(match handover {
+                None => (ours, own, theirs),
+                // Past what any of the other side's shards holds.
+                Some((_, _, before)) => (ours, own, theirs.or_further(before)),
+            });
+        }
+        Ok(handover.map(|(ours, own, theirs)| Handover::new(ours, own, theirs)))
     }
 
-    async fn state(&self, side: Side, counter: &Counter) -> Result<State, WorkError> {
-        let shard = only(self.context.shards(side), side.as_str())?;
+    async fn state(&self, side: Side, leg: Leg, counter: &Counter) -> Result<State, WorkError> {
+        let shard = self.context.shard(side, leg)?;
         let mut tx = shard.database.begin(TxOptions::read_only()).await?;
         let state = counter.state(&mut tx).await?;
         tx.rollback().await;
@@ -239,6 +263,11 @@ impl<'c> Raiser<'c> {
             }
         } else if let Some(acked_at) = noted {
             control::acknowledge_epoch(&mut tx, &migration.id(), wanted.epoch, &acked_at).await?;
+            if seen.side == base && wanted.epoch == wanted.base_since {
+                // Windows over this shard go by its own clock.
+                let (id, uid, here) = (migration.id(), &migration.uid, tx.clock().await?);
+                control::advance_watermark(&mut tx, &id, uid, ALL_TABLES, wanted.base_since, &here).await?;
+            }
         } else {
             tx.rollback().await;
             return Ok(false);

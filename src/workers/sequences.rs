@@ -36,6 +36,16 @@ pub struct State {
     next: i64,
 }
 
+impl State {
+    /// Whatever is further of two.
+    pub fn or_further(self, other: Self) -> Self {
+        Self {
+            highest: self.highest.max(other.highest),
+            next: self.next.max(other.next),
+        }
+    }
+}
+
 impl Counter {
     /// The key column of one side that hands out its values. PostgreSQL's default of another kind than a sequence is
     /// nobody's to move.

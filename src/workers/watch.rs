@@ -137,7 +137,7 @@ impl Told {
 async fn look(context: &TaskContext) -> Look {
     let mut rows = Vec::new();
     for side in [Side::Source, Side::Target] {
-        for (at, shard) in context.shards(side).iter().enumerate() {
+        for (at, shard) in context.databases(side) {
             let row = read_row(context, shard).await.map_err(|error| error.to_string());
             rows.push(Seen { side, at, row });
         }
@@ -149,7 +149,7 @@ async fn look(context: &TaskContext) -> Look {
 pub(super) async fn read_journal(context: &TaskContext) -> Result<Option<Journal>, WorkError> {
     let mut rows = Vec::new();
     for side in [Side::Source, Side::Target] {
-        for (at, shard) in context.shards(side).iter().enumerate() {
+        for (at, shard) in context.databases(side) {
             let row = Ok(read_row(context, shard).await?);
             rows.push(Seen { side, at, row });
         }

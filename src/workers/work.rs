@@ -4,13 +4,14 @@
 use super::context::{Shard, TaskContext};
 use super::drift;
 use super::error::WorkError;
+use super::legs::{Divisions, Leg};
 use super::mapped;
-use crate::api::migration::{ColumnRule, Table};
+use super::prepared::Prepared;
+pub use super::prepared::{mapping, pair, table};
+use crate::api::migration::Table;
 use crate::control::{self, Control};
-use crate::rows::{Comparison, Row, Value, digest};
-use crate::store::{
-    ColumnMapping, ComparedSides, CustomComparison, Database, Shape, TableMapping, TablePair, TableSide, Tx, TxOptions,
-};
+use crate::rows::{Comparison, Key, Row, Value, digest};
+use crate::store::{ComparedSides, Database, Shape, TablePair, TableSide, Tx, TxOptions};
 use crate::words::{Direction, Mode, SecondaryWrites, Side};
 use crate::workers::verify::Seen;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,13 @@ pub struct Work {
     /// Both sides as they are compared, where columns are compared by expressions.
     compared: Option<Box<ComparedSides>>,
     table: Table,
+    /// Which of the shards.
+    leg: Leg,
+    divisions: Divisions,
+    /// The base's rows that belong to the leg's shard of the follower.
+    base: TableSide,
+    /// The follower's rows that belong to the leg's shard of the base.
+    follower: TableSide,
     control: Control,
     /// Whether the base carries a control row. It must from epoch 1 on.
     base_controlled: bool,
@@ -38,98 +46,14 @@ pub struct Work {
     looked: Mutex<Instant>,
 }
 
-/// What the manifest says of a table, in the store's words.
-pub fn mapping(table: &Table) -> TableMapping {
-    TableMapping {
-        source: table.name.clone(),
-        target: table.target.clone(),
-        key: table.key.clone().unwrap_or_default(),
-        version: table.version.clone(),
-        filter: table.filter.clone(),
-        target_filter: table.target_filter.clone(),
-        columns: table
-            .columns
-            .iter()
-            .map(|rule| match rule {
-                ColumnRule::Rename { source, target } => ColumnMapping::Rename {
-                    source: source.clone(),
-                    target: target.clone(),
-                },
-                ColumnRule::Drop { source } => ColumnMapping::Drop { source: source.clone() },
-                ColumnRule::Computed {
-                    source,
-                    target,
-                    expression,
-                    reverse,
-                } => ColumnMapping::Computed {
-                    source: source.clone(),
-                    target: target.clone(),
-                    expression: expression.clone(),
-                    reverse: reverse.clone(),
-                },
-            })
-            .collect(),
-        ignore: table.ignore.clone(),
-        tolerance: table
-            .tolerance
-            .iter()
-            .map(|(column, most)| (column.clone(), *most))
-            .collect(),
-        custom: table
-            .custom
-            .iter()
-            .map(|one| CustomComparison {
-                column: one.column.clone(),
-                source: one.source.clone(),
-                target: one.target.clone(),
-            })
-            .collect(),
-    }
-}
-
-/// Reads both schemas and pairs their columns.
-pub async fn pair(context: &TaskContext, table: &Table) -> Result<TablePair, WorkError> {
-    let source = schema(only(&context.source, "source")?, &table.name).await?;
-    let target = schema(only(&context.target, "target")?, &table.target).await?;
-    TablePair::new(source, target, &mapping(table)).map_err(|problems| {
-        let reason = problems.first().map_or("TableUnsuitable", |problem| problem.reason);
-        let found: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
-        WorkError::permanent(reason, format!("table {}: {}", table.name, found.join("; ")))
-    })
-}
-
-async fn schema(shard: &Shard, name: &str) -> Result<crate::store::TableSchema, WorkError> {
-    shard.database.table(name).await?.ok_or_else(|| {
-        WorkError::permanent(
-            "TableMissing",
-            format!(
-                "table {name} is not in {}; create it, or correct spec.tables in the manifest",
-                shard.database.label()
-            ),
-        )
-    })
-}
-
-/// The one shard of a side that is not sharded.
-pub fn only<'s>(shards: &'s [Shard], side: &str) -> Result<&'s Shard, WorkError> {
-    match shards {
-        [shard] => Ok(shard),
-        _ => Err(WorkError::permanent(
-            "ShardsUnsupported",
-            format!(
-                "the {side} has {} shards; this version moves rows between one shard and one shard",
-                shards.len()
-            ),
-        )),
-    }
-}
-
 impl Work {
     /// Prepares the task's table, and waits until every instance has acknowledged the epoch: before that nothing is
     /// read and nothing is written.
-    pub async fn open(context: &TaskContext) -> Result<Self, WorkError> {
-        let (table, shapes, pair) = prepared(context).await?;
-        let (base, follower) = ends(context)?;
+    pub async fn open(context: &TaskContext, leg: Leg) -> Result<Self, WorkError> {
+        let prepared = Prepared::new(context, leg).await?;
+        let direction = context.task.direction;
+        let base = context.shard(direction.base(), leg)?.database.clone();
+        let follower = context.shard(direction.follower(), leg)?.database.clone();
         let (control, base_controlled) = context
             .retry(async || {
                 let row = journal(&base, context).await?;
@@ -147,55 +71,34 @@ impl Work {
             context
                 .retry(async || {
                     let mut tx = base.begin(TxOptions::read_only()).await?;
-                    let checked = mapped::check(&mut tx, &context.migration.id(), &table, side).await;
+                    let checked =
+                        mapped::check(&mut tx, &context.migration.id(), &prepared.table, side, leg.at(side)).await;
                     tx.rollback().await;
                     checked
                 })
                 .await?;
         }
-        Ok(Self {
-            ctx: context.clone(),
-            compared: pair.compared(context.task.direction).map(Box::new),
-            pair,
-            table,
-            control,
-            base_controlled,
-            widest: AtomicU64::new(0),
-            looks: false,
-            shapes,
-            looked: Mutex::new(Instant::now()),
-        })
+        Ok(prepared.work(context, leg, control, base_controlled, false))
     }
 
     /// Prepares the task's table to be compared and left as it is, whether or not the databases know the migration.
-    pub async fn look(context: &TaskContext) -> Result<Self, WorkError> {
-        let (table, shapes, pair) = prepared(context).await?;
-        ends(context)?;
-        Ok(Self {
-            ctx: context.clone(),
-            compared: pair.compared(context.task.direction).map(Box::new),
-            pair,
-            table,
-            control: Control {
-                migration: context.migration.id(),
-                uid: context.migration.uid.clone(),
-                epoch: context.task.epoch,
-                min_epoch: context.task.epoch,
-                mode: Mode::SrcOnly.as_str().to_owned(),
-                secondary: SecondaryWrites::Lenient.as_str().to_owned(),
-                round: context.task.round,
-                base_since: 0,
-                acked_at: None,
-                fenced: false,
-                archived: control::Archived::No,
-                intent: None,
-            },
-            base_controlled: false,
-            widest: AtomicU64::new(0),
-            looks: true,
-            shapes,
-            looked: Mutex::new(Instant::now()),
-        })
+    pub async fn look(context: &TaskContext, leg: Leg) -> Result<Self, WorkError> {
+        let prepared = Prepared::new(context, leg).await?;
+        let control = Control {
+            migration: context.migration.id(),
+            uid: context.migration.uid.clone(),
+            epoch: context.task.epoch,
+            min_epoch: context.task.epoch,
+            mode: Mode::SrcOnly.as_str().to_owned(),
+            secondary: SecondaryWrites::Lenient.as_str().to_owned(),
+            round: context.task.round,
+            base_since: 0,
+            acked_at: None,
+            fenced: false,
+            archived: control::Archived::No,
+            intent: None,
+        };
+        Ok(prepared.work(context, leg, control, false, true))
     }
 
     /// Whether this work may only look.
@@ -222,10 +125,10 @@ impl Work {
     pub async fn same_shape(&self) -> Result<(), WorkError> {
         let now = self
             .ctx
-            .retry(async || drift::shapes(&self.ctx, &self.table).await)
+            .retry(async || drift::shapes(&self.ctx, &self.table, self.leg).await)
             .await?;
         *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        drift::compare(&self.ctx, &self.table, &self.shapes, &now)
+        drift::compare(&self.ctx, &self.table, self.leg, &self.shapes, &now)
     }
 
     /// The same for small steps: at most once a second.
@@ -244,10 +147,10 @@ impl Work {
             return error;
         }
         // Asked once and at once: other lanes may have been told to stop by this very error.
-        let Ok(now) = drift::shapes(&self.ctx, &self.table).await else {
+        let Ok(now) = drift::shapes(&self.ctx, &self.table, self.leg).await else {
             return error;
         };
-        drift::compare(&self.ctx, &self.table, &self.shapes, &now)
+        drift::compare(&self.ctx, &self.table, self.leg, &self.shapes, &now)
             .err()
             .unwrap_or(error)
     }
@@ -257,10 +160,71 @@ impl Work {
         &self.control
     }
 
-    /// The only shard of a side.
+    /// Which of the shards.
+    pub fn leg(&self) -> Leg {
+        self.leg
+    }
+
+    /// Under which control rows know what is kept of this leg.
+    pub fn name(&self) -> String {
+        self.leg.name(&self.table)
+    }
+
+    /// The table's own name in the leg's shard of a side.
+    pub fn table_on(&self, side: Side) -> String {
+        self.table.name_on(side, self.leg.at(side))
+    }
+
+    /// The leg's shard of a side.
     pub fn shard(&self, side: Side) -> &Shard {
-        // `open` has checked that each side has exactly one.
-        &self.ctx.shards(side)[0]
+        // `open` has found it there.
+        &self.ctx.shards(side)[self.leg.at(side)]
+    }
+
+    /// A side's first database, where dead letters are.
+    pub fn first(&self, side: Side) -> &Database {
+        &self.ctx.shards(side)[0].database
+    }
+
+    /// Whether the row with this key is the leg's by both sides' divisions.
+    pub fn owns(&self, key: &Key) -> Result<bool, WorkError> {
+        for side in [Side::Source, Side::Target] {
+            if self.divisions.place(side, key)? != self.leg.at(side) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The base's row of a key that belongs to another shard of the base: the application's to move, so it is said in a
+    /// sentence.
+    pub fn stray(&self, key: &Key) -> Result<Option<String>, WorkError> {
+        let side = self.direction().base();
+        let place = self.divisions.place(side, key)?;
+        if place == self.leg.at(side) {
+            return Ok(None);
+        }
+        let right = self
+            .ctx
+            .shards(side)
+            .get(place)
+            .map_or("", |shard| shard.database.label());
+        Ok(Some(format!(
+            "the row lies in {} and belongs to {right} by spec.tables[].shardBy: the base's rows are never changed; move it there in \
+             the application, or correct shardBy",
+            self.base().label()
+        )))
+    }
+
+    /// Whether a row of the follower with this key is in the wrong shard.
+    pub fn misplaced(&self, key: &Key) -> Result<bool, WorkError> {
+        let side = self.direction().follower();
+        Ok(self.divisions.place(side, key)? != self.leg.at(side))
+    }
+
+    /// The base's rows of the leg's shard, whichever shard of the follower they belong to.
+    pub fn base_whole(&self) -> &TableSide {
+        self.pair.base(self.direction())
     }
 
     /// The side that is right.
@@ -273,14 +237,14 @@ impl Work {
         &self.shard(self.direction().follower()).database
     }
 
-    /// The table in the base.
+    /// The table in the base, as far as it is the leg's.
     pub fn base_side(&self) -> &TableSide {
-        self.pair.base(self.direction())
+        &self.base
     }
 
-    /// The table in the follower.
+    /// The table in the follower, as far as it is the leg's.
     pub fn follower_side(&self) -> &TableSide {
-        self.pair.follower(self.direction())
+        &self.follower
     }
 
     /// The base's table as it is read to be compared: the carried columns, then what is compared in place of some.
@@ -305,9 +269,10 @@ impl Work {
         }
     }
 
-    /// The planner's estimate of the base's rows.
+    /// The planner's estimate of the base's rows, and the leg's share of them.
     pub fn base_estimate(&self) -> u64 {
-        self.base_side().schema.estimated_rows
+        let follower = self.direction().follower();
+        self.base_side().schema.estimated_rows / self.table.sharding.shards(follower) as u64
     }
 
     /// Whether the two rows count as the same.
@@ -339,7 +304,12 @@ impl Work {
         let parts = [
             source.schema.fingerprint(),
             target.schema.fingerprint(),
-            format!("{:?} {:?} {:?}", self.comparison().rules, source.filter, target.filter),
+            format!(
+                "{:?} {:?} {:?}",
+                self.comparison().rules,
+                self.base.filter,
+                self.follower.filter
+            ),
             self.base_compared()
                 .columns
                 .iter()
@@ -440,36 +410,27 @@ impl Work {
     }
 }
 
-/// The task's table, as the manifest has it and as both databases do.
-async fn prepared(context: &TaskContext) -> Result<(Table, [Shape; 2], TablePair), WorkError> {
-    let name = context.task.table.clone().ok_or_else(|| {
-        WorkError::permanent(
-            "InvalidTask",
-            "a task of this kind needs spec.table; tasks are written by the operator",
-        )
-    })?;
-    let table = context.migration.table(&name).cloned().ok_or_else(|| {
-        WorkError::Stale(format!(
-            "table {name} is no longer in the manifest; its task has nothing to do"
-        ))
-    })?;
-    // Before the schemas: a change in between is seen as one, later.
-    let shapes = context.retry(async || drift::shapes(context, &table).await).await?;
-    let pair = context.retry(async || pair(context, &table).await).await;
-    let pair = match pair {
-        // A run of its own has had no preflight: what does not fit may never have fitted.
-        Err(error) if context.task.epoch == 0 => return Err(error),
-        other => other.map_err(drift::no_longer_fits)?,
-    };
-    Ok((table, shapes, pair))
-}
-
-/// Base and follower, each of one shard.
-fn ends(context: &TaskContext) -> Result<(Database, Database), WorkError> {
-    let direction = context.task.direction;
-    let base = only(context.shards(direction.base()), "base")?;
-    let follower = only(context.shards(direction.follower()), "follower")?;
-    Ok((base.database.clone(), follower.database.clone()))
+impl Prepared {
+    fn work(self, context: &TaskContext, leg: Leg, control: Control, base_controlled: bool, looks: bool) -> Work {
+        let direction = context.task.direction;
+        let compared = self.pair.compared_of(direction, &self.base, &self.follower);
+        Work {
+            ctx: context.clone(),
+            compared: compared.map(Box::new),
+            pair: self.pair,
+            table: self.table,
+            leg,
+            divisions: self.divisions,
+            base: self.base,
+            follower: self.follower,
+            control,
+            base_controlled,
+            widest: AtomicU64::new(0),
+            looks,
+            shapes: self.shapes,
+            looked: Mutex::new(Instant::now()),
+        }
+    }
 }
 
 async fn journal(database: &Database, context: &TaskContext) -> Result<Option<Control>, WorkError> {

@@ -66,7 +66,7 @@ async fn differences_that_are_left_are_events_until_they_are_settled() {
                 target_missing: 1,
                 neq: 1,
                 base_missing: 1,
-                unsettled: 0,
+                ..MismatchCounts::default()
             };
             assert_eq!(verify.verify().mismatches, Some(counts));
         }

@@ -131,37 +131,14 @@ impl World {
 
     /// One of a task's pods.
     pub fn pod(&self, spec: MigrationTaskSpec, leads: bool) -> Task {
-        let reports = Reports::default();
-        let (desired, _) = watch::channel(Desired {
-            control: spec.control.clone(),
-            generation: 1,
-            limits: None,
-        });
-        let memory = Memory {
-            reports: reports.clone(),
-            desired: desired.clone(),
-            leads,
-        };
         let shard = |database: &Database| {
             vec![Shard {
                 name: "main".to_owned(),
                 database: database.clone(),
             }]
         };
-        let context = TaskContext {
-            migration: Arc::new(self.migration.clone()),
-            task: spec,
-            source: shard(&self.source_db),
-            target: shard(&self.target_db),
-            status: Arc::new(StatusBoard::new(Box::new(memory), None)),
-            stop: CancellationToken::new(),
-            owner: format!("test-{:08x}", rand::random::<u32>()),
-        };
-        Task {
-            context,
-            reports,
-            desired,
-        }
+        let (source, target) = (shard(&self.source_db), shard(&self.target_db));
+        assigned(&self.migration, source, target, spec, leads)
     }
 
     pub fn copy(&self, epoch: i64) -> Task {
@@ -216,6 +193,41 @@ impl World {
     }
 }
 
+/// A worker of a migration between these shards.
+pub fn assigned(
+    migration: &Migration,
+    source: Vec<Shard>,
+    target: Vec<Shard>,
+    spec: MigrationTaskSpec,
+    leads: bool,
+) -> Task {
+    let reports = Reports::default();
+    let (desired, _) = watch::channel(Desired {
+        control: spec.control.clone(),
+        generation: 1,
+        limits: None,
+    });
+    let memory = Memory {
+        reports: reports.clone(),
+        desired: desired.clone(),
+        leads,
+    };
+    let context = TaskContext {
+        migration: Arc::new(migration.clone()),
+        task: spec,
+        source,
+        target,
+        status: Arc::new(StatusBoard::new(Box::new(memory), None)),
+        stop: CancellationToken::new(),
+        owner: format!("test-{:08x}", rand::random::<u32>()),
+    };
+    Task {
+        context,
+        reports,
+        desired,
+    }
+}
+
 pub fn table(kind: Kind) -> &'static str {
     match kind {
         Kind::MariaDb => ORDERS_MARIADB,
@@ -250,7 +262,7 @@ pub fn spec(kind: TaskKind, scope: Option<VerifyScope>, direction: Direction, ep
     }
 }
 
-async fn connect(database: &TestDatabase, label: &str) -> Database {
+pub async fn connect(database: &TestDatabase, label: &str) -> Database {
     Database::connect(&ConnectConfig {
         url: database.url.as_str().into(),
         tls: TlsMode::VerifyFull,
@@ -263,7 +275,7 @@ async fn connect(database: &TestDatabase, label: &str) -> Database {
     .unwrap()
 }
 
-fn manifest(source: Kind, target: Kind, changes: serde_json::Value) -> Migration {
+pub fn manifest(source: Kind, target: Kind, changes: serde_json::Value) -> Migration {
     let engine = |kind| match kind {
         Kind::MariaDb => "MySQL",
         Kind::Postgres => "PostgreSQL",

@@ -6,6 +6,10 @@ mod copying;
 mod harness;
 mod keys;
 mod manual;
+mod places;
+mod sharded;
+mod sharded_shell;
+mod sharding;
 mod shell;
 #[path = "../support/mod.rs"]
 mod support;

@@ -392,6 +392,7 @@ async fn a_manifest_that_maps_otherwise_than_when_the_round_began_is_refused_by_
         .await;
     let mut more = again(&|table| {
         table.name = "others".to_owned();
+        table.source = "others".to_owned();
         table.target = "others".to_owned();
     });
     more.migration.tables.insert(0, world.migration.tables[0].clone());

@@ -7,6 +7,7 @@ mod database;
 mod findings;
 mod fragment;
 mod limits;
+mod sharding;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -47,7 +48,7 @@ pub fn validate(raw: &DataMigration) -> Result<Migration, Vec<Invalid>> {
         .tables
         .iter()
         .enumerate()
-        .map(|(at, raw)| tables::table(&mut found, at, raw, (source.engine, target.engine)))
+        .map(|(at, raw)| tables::table(&mut found, at, raw, (&source, &target)))
         .collect::<Vec<_>>();
     duplicates(
         &mut found,
@@ -55,12 +56,7 @@ pub fn validate(raw: &DataMigration) -> Result<Migration, Vec<Invalid>> {
         "name",
         tables.iter().map(|table| table.name.as_str()),
     );
-    duplicates(
-        &mut found,
-        "spec.tables",
-        "target",
-        tables.iter().map(|table| table.target.as_str()),
-    );
+    sharding::apart(&mut found, &tables, (&source, &target));
 
     let application = application::application(&mut found, &spec.application);
     let copy = tuning::copy(&mut found, spec.copy.clone().unwrap_or_default());

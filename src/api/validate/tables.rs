@@ -2,19 +2,22 @@
 
 use super::findings::{Findings, duplicates, identifier};
 use super::fragment::unfit;
+use super::sharding;
 use crate::api::database::EngineName;
-use crate::api::migration::{ColumnRule, Table};
+use crate::api::migration::{ColumnRule, Database, Table};
 use crate::api::spec::{ColumnSpec, CustomCompareSpec, TableSpec};
 use std::collections::BTreeMap;
 
 /// Prefix of the control tables.
 const RESERVED: &str = "_datamigration_";
 
-/// `engines`: the source's and the target's, for SQL that the manifest brings.
-pub(super) fn table(found: &mut Findings, at: usize, raw: &TableSpec, engines: (EngineName, EngineName)) -> Table {
+/// `sides`: source and target, for the engines of SQL that the manifest brings, and their shards.
+pub(super) fn table(found: &mut Findings, at: usize, raw: &TableSpec, sides: (&Database, &Database)) -> Table {
+    let engines = (sides.0.engine, sides.1.engine);
     let field = format!("spec.tables[{at}]");
     for (name, text) in [
         ("name", Some(&raw.name)),
+        ("source", raw.source.as_ref()),
         ("target", raw.target.as_ref()),
         ("version", Some(&raw.version)),
     ] {
@@ -22,7 +25,8 @@ pub(super) fn table(found: &mut Findings, at: usize, raw: &TableSpec, engines: (
             identifier(found, &format!("{field}.{name}"), text);
         }
     }
-    if raw.name.starts_with(RESERVED) || raw.target.as_ref().is_some_and(|name| name.starts_with(RESERVED)) {
+    let named = [Some(&raw.name), raw.source.as_ref(), raw.target.as_ref()];
+    if named.into_iter().flatten().any(|name| name.starts_with(RESERVED)) {
         found.add(
             format!("{field}.name"),
             format!("names that begin with {RESERVED} belong to datamigration itself"),
@@ -39,9 +43,6 @@ pub(super) fn table(found: &mut Findings, at: usize, raw: &TableSpec, engines: (
         for column in key {
             identifier(found, &format!("{field}.key"), column);
         }
-    }
-    if raw.shard_by.is_some() {
-        found.not_yet(format!("{field}.shardBy"), "sharding", "remove it");
     }
     let columns = raw
         .columns
@@ -106,6 +107,7 @@ pub(super) fn table(found: &mut Findings, at: usize, raw: &TableSpec, engines: (
     );
     Table {
         name: raw.name.clone(),
+        source: raw.source.clone().unwrap_or_else(|| raw.name.clone()),
         target: raw.target.clone().unwrap_or_else(|| raw.name.clone()),
         key: raw.key.clone(),
         version: raw.version.clone(),
@@ -115,6 +117,7 @@ pub(super) fn table(found: &mut Findings, at: usize, raw: &TableSpec, engines: (
         ignore,
         tolerance,
         custom,
+        sharding: sharding::sharding(found, &field, raw, sides),
     }
 }
 

@@ -51,7 +51,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         (
             "source/shards/1",
             json!({"name": "b", "urlSecretRef": {"name": "b"}}),
-            "spec.source.shards: a side of 2",
+            "spec.tables[0].shardBy: is missing",
         ),
         ("tables", json!([]), "spec.tables: names no table"),
         (
@@ -68,7 +68,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         (
             "tables/0/shardBy",
             json!({"columns": ["a"], "function": "Hash"}),
-            "spec.tables[0].shardBy",
+            "spec.tables[0].shardBy: has no use",
         ),
         (
             "tables/0/columns",

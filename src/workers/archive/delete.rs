@@ -129,7 +129,7 @@ impl Archived<'_> {
         let mut tx = self.database.begin(TxOptions::read_only()).await?;
         let references = referencing(&mut tx, self.side.table.as_str()).await?;
         tx.rollback().await;
-        let moved = |name: &str| self.context.migration.tables.iter().any(|table| table.name == name);
+        let moved = |name: &str| self.beside.iter().any(|table| table == name);
         match references
             .iter()
             .find(|reference| reference.deletes_by_itself() && !moved(&reference.table))

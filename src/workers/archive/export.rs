@@ -28,6 +28,8 @@ pub struct Archived<'a> {
     pub database: &'a Database,
     pub side: TableSide,
     pub destination: &'a Destination,
+    /// The migration's tables in the same database.
+    pub beside: Vec<String>,
     /// The directory of the table's objects.
     pub folder: Path,
 }

@@ -4,9 +4,11 @@
 use crate::api::migration::Table;
 use crate::api::tuning::SecondaryIndexes;
 use crate::store::{CommitError, Dialect, Engine, StoreError, TxOptions, creation};
+use crate::words::Side;
 use crate::workers::context::{Shard, TaskContext};
 use crate::workers::error::WorkError;
 use crate::workers::indexes::MARK;
+use crate::workers::legs::Leg;
 use crate::workers::preflight::databases::first_text;
 use crate::workers::preflight::findings::Findings;
 use crate::workers::work::mapping;
@@ -16,27 +18,44 @@ pub async fn missing(
     context: &TaskContext,
     (source, target): (&Shard, &Shard),
     table: &Table,
+    shard: usize,
     found: &mut Findings,
 ) -> Result<(), WorkError> {
-    if target.database.table(&table.target).await?.is_some() {
+    let (origin, wanted) = (table.name_on(Side::Source, 0), table.name_on(Side::Target, shard));
+    if target.database.table(&wanted).await?.is_some() {
         return Ok(());
     }
     let mut tx = source.database.begin(TxOptions::read_only()).await?;
-    let schema = tx.table(&table.name).await?;
-    let indexes = tx.indexes(&table.name).await?;
+    let schema = tx.table(&origin).await?;
+    let indexes = tx.indexes(&origin).await?;
     tx.rollback().await;
     // Said where the source's table is checked.
-    let Some(schema) = schema else { return Ok(()) };
+    let Some(mut schema) = schema else { return Ok(()) };
+    if table.sharding.target.is_some() {
+        // Several shards would hand out the same keys.
+        for column in &mut schema.columns {
+            column.auto_increment = false;
+            column.identity_always = false;
+            column.default = column.default.take().filter(|_| column.sequence.take().is_none());
+        }
+    }
     let label = target.database.label();
-    let name = format!("Creation {} {label}", table.target);
-    let creation = match creation(&schema, &indexes, &mapping(table), dialect(target).await?) {
+    let name = format!("Creation {wanted} {label}");
+    let creation = match creation(
+        &schema,
+        &indexes,
+        &mapping(
+            table,
+            Leg {
+                source: 0,
+                target: shard,
+            },
+        ),
+        dialect(target).await?,
+    ) {
         Ok(creation) => creation,
         Err(problems) => {
-            let text = format!(
-                "table {} cannot be created in {label}: {}",
-                table.target,
-                problems.join("; ")
-            );
+            let text = format!("table {wanted} cannot be created in {label}: {}", problems.join("; "));
             found.failed(name, "TableNotCreatable", text);
             return Ok(());
         }
@@ -55,8 +74,7 @@ pub async fn missing(
         Err(error) if error.is_transient() => return Err(error.into()),
         Err(error) => {
             let text = format!(
-                "table {} cannot be created in {label}: {error}; create it yourself, from: {}",
-                table.target,
+                "table {wanted} cannot be created in {label}: {error}; create it yourself, from: {}",
                 statements.join("; ")
             );
             found.failed(name, "TableNotCreatable", text);
@@ -71,7 +89,7 @@ pub async fn missing(
     } else {
         ""
     };
-    let text = format!("table {} of {label} is created from the source's{later}", table.target);
+    let text = format!("table {wanted} of {label} is created from the source's{later}");
     found.passed(name, text);
     Ok(())
 }

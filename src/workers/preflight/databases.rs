@@ -99,33 +99,59 @@ pub async fn privileges(shard: &Shard, found: &mut Findings) -> Result<(), WorkE
     Ok(())
 }
 
-/// Source and target are two databases: a scratch table of the one is not seen in the other.
-pub async fn distinct(source: &Shard, target: &Shard, found: &mut Findings) -> Result<(), WorkError> {
-    if source.database.engine() != target.database.engine() {
-        return Ok(());
+/// What the manifest takes for different databases are: a scratch table of the one is not seen in another.
+pub async fn distinct(context: &TaskContext, found: &mut Findings) -> Result<(), WorkError> {
+    let mut all: Vec<&Shard> = Vec::new();
+    for side in [Side::Source, Side::Target] {
+        all.extend(context.databases(side).map(|(_, shard)| shard));
     }
-    let name = "Databases".to_owned();
-    let scratch = format!("_datamigration_probe_{}", uuid::Uuid::new_v4().simple());
-    source
-        .database
-        .execute(&format!("CREATE TABLE {scratch} (id INT NOT NULL PRIMARY KEY)"), &[])
-        .await?;
-    let seen = target.database.table(&scratch).await;
-    let dropped = source.database.execute(&format!("DROP TABLE {scratch}"), &[]).await;
-    let seen = seen?.is_some();
-    dropped?;
-    if seen {
-        let text = format!(
-            "{} and {} are one and the same database: a table made in the one appears in the other; correct the URL in one of \
-             the two Secrets",
-            source.database.label(),
-            target.database.label()
-        );
-        found.failed(name, "SameDatabase", text);
-    } else {
-        found.passed(name, "source and target are two databases");
+    let mut same = false;
+    for (nth, one) in all.iter().enumerate() {
+        let others: Vec<&Shard> = all[nth + 1..]
+            .iter()
+            .copied()
+            .filter(|other| other.database.engine() == one.database.engine())
+            .collect();
+        if others.is_empty() {
+            continue;
+        }
+        let scratch = format!("_datamigration_probe_{}", uuid::Uuid::new_v4().simple());
+        one.database
+            .execute(&format!("CREATE TABLE {scratch} (id INT NOT NULL PRIMARY KEY)"), &[])
+            .await?;
+        let seen = seeing(&others, &scratch).await;
+        let dropped = one.database.execute(&format!("DROP TABLE {scratch}"), &[]).await;
+        let seen = seen?;
+        dropped?;
+        for other in seen {
+            same = true;
+            let text = format!(
+                "{} and {} are one and the same database: a table made in the one appears in the other; correct the URL in one of \
+                 the two Secrets (shards in one database are entries with the same Secret and key)",
+                one.database.label(),
+                other.database.label()
+            );
+            found.failed("Databases", "SameDatabase", text);
+        }
+    }
+    if !same && all.len() > 1 {
+        let text = match all.len() {
+            2 => "source and target are two databases".to_owned(),
+            more => format!("source and target are {more} databases"),
+        };
+        found.passed("Databases", text);
     }
     Ok(())
+}
+
+async fn seeing<'s>(others: &[&'s Shard], scratch: &str) -> Result<Vec<&'s Shard>, StoreError> {
+    let mut seen = Vec::new();
+    for other in others {
+        if other.database.table(scratch).await?.is_some() {
+            seen.push(*other);
+        }
+    }
+    Ok(seen)
 }
 
 pub(super) async fn first_text(database: &Database, sql: &str) -> Result<String, StoreError> {

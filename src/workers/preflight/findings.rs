@@ -42,6 +42,20 @@ impl Findings {
         });
     }
 
+    /// Takes over another list as it is.
+    pub fn all_of(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// Takes over what is in the way by another list and was not said yet.
+    pub fn failures_of(&mut self, other: Self) {
+        for finding in other.0.into_iter().filter(|finding| !finding.ok) {
+            if !self.0.iter().any(|said| said.message == finding.message) {
+                self.0.push(finding);
+            }
+        }
+    }
+
     /// How much is in the way so far.
     pub fn failures(&self) -> usize {
         self.0.iter().filter(|finding| !finding.ok).count()

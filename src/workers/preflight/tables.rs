@@ -9,55 +9,97 @@ use crate::store::{ColumnSchema, Engine, Ident, PairProblem, TablePair, TableSch
 use crate::words::Side;
 use crate::workers::context::{Shard, TaskContext};
 use crate::workers::error::WorkError;
+use crate::workers::legs::Leg;
 use crate::workers::preflight::create;
 use crate::workers::preflight::findings::Findings;
 use crate::workers::preflight::mapping;
+use crate::workers::preflight::shards;
 use crate::workers::references::referencing;
 use crate::workers::work::mapping as said;
 
-/// All checks of one table; answers with the target's, if it is there.
+/// All checks of one table; answers with the target's in each of its shards, if it is there. `base`: the side that is right
+/// now, or will be first.
 pub async fn check(
     context: &TaskContext,
-    (source, target): (&Shard, &Shard),
     table: &Table,
+    base: Side,
     found: &mut Findings,
-) -> Result<Option<TableSchema>, WorkError> {
-    let from = one_side(context, Side::Source, source, table, found).await?;
-    if context.migration.copy.create_tables {
-        create::missing(context, (source, target), table, found).await?;
+) -> Result<Vec<Option<TableSchema>>, WorkError> {
+    let mut from = Vec::with_capacity(context.source.len());
+    for (at, shard) in context.source.iter().enumerate() {
+        from.push(one_side(context, Side::Source, (at, shard), table, found).await?);
     }
-    let to = one_side(context, Side::Target, target, table, found).await?;
-    let (Some(from), Some(to)) = (from, to) else {
-        return Ok(None);
-    };
-    if let Some(pair) = columns(table, &from, &to, found) {
-        mapping::check(context, (source, target), table, &pair, found).await?;
+    let mut to = Vec::with_capacity(context.target.len());
+    for (at, shard) in context.target.iter().enumerate() {
+        if let (true, Some(source)) = (context.migration.copy.create_tables, context.source.first()) {
+            create::missing(context, (source, shard), table, at, found).await?;
+        }
+        to.push(one_side(context, Side::Target, (at, shard), table, found).await?);
     }
-    rows(context, target, &table.target, found).await?;
+    shards::alike(Side::Source, context, &from, found);
+    shards::alike(Side::Target, context, &to, found);
+    // Every shard of a side with the first of the other: what fits those fits all.
+    let first = (0..from.len()).map(|source| Leg { source, target: 0 });
+    let second = (1..to.len()).map(|target| Leg { source: 0, target });
+    for (nth, leg) in first.chain(second).enumerate() {
+        let (Some(Some(from)), Some(Some(to))) = (from.get(leg.source), to.get(leg.target)) else {
+            continue;
+        };
+        let mut here = Findings::default();
+        one_leg(context, table, leg, (from, to), base, &mut here).await?;
+        if nth == 0 {
+            found.all_of(here);
+        } else {
+            found.failures_of(here);
+        }
+    }
+    for (at, schema) in to.iter().enumerate() {
+        if schema.is_some() {
+            rows(context, &context.target[at], &table.name_on(Side::Target, at), found).await?;
+        }
+    }
     if context
         .migration
         .archive
         .as_ref()
         .is_some_and(|archive| archive.delete_source)
     {
-        archive(context, source, &from, found).await?;
+        for (at, schema) in from.iter().enumerate() {
+            if let Some(schema) = schema {
+                archive(context, at, schema, found).await?;
+            }
+        }
     }
-    Ok(Some(to))
+    Ok(to)
+}
+
+async fn one_leg(
+    context: &TaskContext,
+    table: &Table,
+    leg: Leg,
+    (from, to): (&TableSchema, &TableSchema),
+    base: Side,
+    found: &mut Findings,
+) -> Result<(), WorkError> {
+    let both = (context.shard(Side::Source, leg)?, context.shard(Side::Target, leg)?);
+    if let Some(pair) = columns(table, leg, from, to, found) {
+        mapping::check(context, both, table, &pair, found).await?;
+        shards::check(context, table, leg, &pair, base, found).await?;
+    }
+    Ok(())
 }
 
 /// The table as it is on one side, once that it is there, ours, writable, and written by nobody else.
 async fn one_side(
     context: &TaskContext,
     side: Side,
-    shard: &Shard,
+    (at, shard): (usize, &Shard),
     table: &Table,
     found: &mut Findings,
 ) -> Result<Option<TableSchema>, WorkError> {
     let label = shard.database.label().to_owned();
-    let table_name = match side {
-        Side::Source => table.name.as_str(),
-        Side::Target => table.target.as_str(),
-    };
+    let own_name = table.name_on(side, at);
+    let table_name = own_name.as_str();
     let name = format!("Table {table_name} {label}");
     let mut tx = shard.database.begin(TxOptions::read_only()).await?;
     let schema = tx.table(table_name).await?;
@@ -198,9 +240,9 @@ fn other_writers(label: &str, schema: &TableSchema, found: &mut Findings) {
 }
 
 /// Key, version and columns of both sides, as the copy will pair them.
-fn columns(table: &Table, from: &TableSchema, to: &TableSchema, found: &mut Findings) -> Option<TablePair> {
+fn columns(table: &Table, leg: Leg, from: &TableSchema, to: &TableSchema, found: &mut Findings) -> Option<TablePair> {
     let name = format!("Columns {}", table.name);
-    match TablePair::new(from.clone(), to.clone(), &said(table)) {
+    match TablePair::new(from.clone(), to.clone(), &said(table, leg)) {
         Err(problems) => {
             for problem in problems {
                 let text = with_statement(&problem, table, from, to);
@@ -215,7 +257,9 @@ fn columns(table: &Table, from: &TableSchema, to: &TableSchema, found: &mut Find
             for side in [pair.plain(Side::Source), pair.plain(Side::Target)] {
                 version(side, found);
             }
-            generated(&pair, found);
+            if !table.sharding.any() {
+                generated(&pair, found);
+            }
             let text = format!(
                 "{} columns of {} are carried to {}",
                 pair.source.columns.len(),
@@ -355,15 +399,16 @@ async fn rows(context: &TaskContext, target: &Shard, table: &str, found: &mut Fi
 /// What `archive.deleteSource` will need, found out while there is still a way back.
 async fn archive(
     context: &TaskContext,
-    source: &Shard,
+    at: usize,
     schema: &TableSchema,
     found: &mut Findings,
 ) -> Result<(), WorkError> {
+    let source = &context.source[at];
     let name = format!("Archive {} {}", schema.name, source.database.label());
     let mut tx = source.database.begin(TxOptions::read_only()).await?;
     let references = referencing(&mut tx, &schema.name).await?;
     tx.rollback().await;
-    let moved = |table: &str| context.migration.tables.iter().any(|one| one.name == table);
+    let moved = |table: &str| context.moves(Side::Source, at, table).is_some();
     let outside: Vec<_> = references.iter().filter(|reference| !moved(&reference.table)).collect();
     for reference in &outside {
         let text = format!(

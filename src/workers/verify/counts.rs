@@ -8,7 +8,8 @@ use crate::rows::Key;
 use crate::store::Range;
 use crate::workers::context::TaskContext;
 use crate::workers::error::WorkError;
-use crate::workers::work::Work;
+use crate::workers::legs::legs;
+use crate::workers::work::{self, Work};
 use std::time::Duration;
 
 /// Rows of a range, about.
@@ -31,13 +32,26 @@ struct Counts {
 
 /// Counts the task's table on both sides; nothing is locked, nothing is written.
 pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
-    let work = Work::look(context).await?;
-    let rungs = Rungs::choose(&work).await?;
+    let table = work::table(context)?;
+    let mut all = Counts::default();
+    for leg in legs(&table, context.task.direction) {
+        let work = Work::look(context, leg).await?;
+        let counts = one_leg(&work, all.base + all.follower).await?;
+        all.base += counts.base;
+        all.follower += counts.follower;
+        all.differing.extend(counts.differing);
+    }
+    verdict(&table.name, &all)
+}
+
+/// `before`: rows of the legs before it.
+async fn one_leg(work: &Work, before: u64) -> Result<Counts, WorkError> {
+    let rungs = Rungs::choose(work).await?;
     let mut counts = if rungs.manner == Manner::LookedUp {
         // A range of keys would not mean the same rows on both sides.
         let everything = (None, None);
-        let base = total(&work, &rungs.base).await?;
-        let follower = total(&work, &rungs.follower).await?;
+        let base = total(work, &rungs.base).await?;
+        let follower = total(work, &rungs.follower).await?;
         Counts {
             base,
             follower,
@@ -48,13 +62,13 @@ pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
             },
         }
     } else {
-        by_range(&work, &rungs).await?
+        by_range(work, &rungs, before).await?
     };
     if rungs.manner != Manner::LookedUp && !counts.differing.is_empty() && counts.differing.len() <= AGAIN {
-        count_again(&work, &rungs, &mut counts).await?;
+        count_again(work, &rungs, &mut counts).await?;
     }
-    told(&work, &counts);
-    verdict(&work.table().name, &counts)
+    told(work, &counts, before);
+    Ok(counts)
 }
 
 /// Ranges of the base's rows in the order of the key, some at a time.
@@ -78,7 +92,7 @@ impl Walk<'_> {
     }
 }
 
-async fn by_range(work: &Work, rungs: &Rungs) -> Result<Counts, WorkError> {
+async fn by_range(work: &Work, rungs: &Rungs, before: u64) -> Result<Counts, WorkError> {
     let mut counts = Counts::default();
     let mut walk = Walk {
         end: &rungs.base,
@@ -98,7 +112,7 @@ async fn by_range(work: &Work, rungs: &Rungs) -> Result<Counts, WorkError> {
                 counts.differing.push((range, base, follower));
             }
         }
-        told(work, &counts);
+        told(work, &counts, before);
         work.ctx.status.publish_after(REPORT_EVERY).await;
     }
 }
@@ -152,8 +166,8 @@ async fn total(work: &Work, end: &End) -> Result<u64, WorkError> {
     }
 }
 
-fn told(work: &Work, counts: &Counts) {
-    let rows = counts.base + counts.follower;
+fn told(work: &Work, counts: &Counts, before: u64) {
+    let rows = before + counts.base + counts.follower;
     let total = (work.base_estimate() * 2).max(rows);
     work.ctx.status.note(|status| {
         status.progress = Some(Progress {

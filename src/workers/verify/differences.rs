@@ -44,7 +44,8 @@ impl Found {
         match kind {
             Mismatch::TargetMissing => self.target_missing += 1,
             Mismatch::Neq => self.neq += 1,
-            Mismatch::BaseMissing => self.base_missing += 1,
+            // The record has no place for them of their own: it only serves a worker that starts again.
+            Mismatch::BaseMissing | Mismatch::Misplaced => self.base_missing += 1,
         }
     }
 }

@@ -22,6 +22,7 @@ impl Mismatch {
             Self::TargetMissing => "target_missing",
             Self::Neq => "neq",
             Self::BaseMissing => "base_missing",
+            Self::Misplaced => "misplaced",
         }
     }
 }
@@ -55,7 +56,7 @@ impl Work {
         if events.is_empty() || !self.keeps_events() {
             return Ok(());
         }
-        let (id, table) = (self.migration_id(), &self.table().name);
+        let (id, table) = (self.migration_id(), &self.name());
         self.ctx
             .retry(async || {
                 let mut tx = self.begin_checked(self.base(), TxOptions::default()).await?;
@@ -91,7 +92,7 @@ impl Work {
         if !self.keeps_events() {
             return Ok(());
         }
-        let (id, table) = (self.migration_id(), &self.table().name);
+        let (id, table) = (self.migration_id(), &self.name());
         self.ctx
             .retry(async || {
                 let mut tx = self.begin_checked(self.base(), TxOptions::default()).await?;
@@ -112,7 +113,7 @@ impl Work {
                 .ctx
                 .retry(async || {
                     let mut tx = self.begin_plain(&self.shard(side).database).await?;
-                    let kinds = control::count_mismatches(&mut tx, &self.migration_id(), &self.table().name).await?;
+                    let kinds = control::count_mismatches(&mut tx, &self.migration_id(), &self.name()).await?;
                     tx.rollback().await;
                     Ok(kinds)
                 })
@@ -122,6 +123,7 @@ impl Work {
                     "target_missing" => counts.target_missing += rows,
                     "neq" => counts.neq += rows,
                     "base_missing" => counts.base_missing += rows,
+                    "misplaced" => counts.misplaced += rows,
                     _ => counts.unsettled += rows,
                 }
             }
@@ -129,13 +131,14 @@ impl Work {
         Ok((counts != MismatchCounts::default()).then_some(counts))
     }
 
-    /// Writes rows that the follower does not take down as dead letters of the base; those that are there already have
+    /// Writes rows that the follower does not take down as dead letters of the base's first shard; those that are there already have
     /// another attempt. Answers with how many of them are written down.
     pub async fn bury_all(&self, refused: &[(Key, String)]) -> Result<u64, WorkError> {
-        let (id, table) = (self.migration_id(), &self.table().name);
+        let (id, table) = (self.migration_id(), &self.name());
+        let first = self.first(self.ctx.task.direction.base());
         self.ctx
             .retry(async || {
-                let mut tx = self.begin_checked(self.base(), TxOptions::default()).await?;
+                let mut tx = self.begin_checked(first, TxOptions::default()).await?;
                 let known = control::dead_letters(&mut tx, &id, table).await?;
                 let mut dead: BTreeSet<&Key> = known.iter().map(|(_, letter)| &letter.key).collect();
                 let mut buried = 0;
@@ -165,7 +168,7 @@ impl Incremental {
     /// Looks again at what is written down, the longest forgotten first, and takes out what is settled: mended here, or by
     /// somebody else.
     pub async fn try_mismatches(&mut self, pass: &mut Pass) -> Result<(), WorkError> {
-        let (id, table) = (self.work.migration_id(), self.work.table().name.clone());
+        let (id, table) = (self.work.migration_id(), self.work.name());
         for side in [Side::Source, Side::Target] {
             let database = self.work.shard(side).database.clone();
             let events = self

@@ -13,8 +13,9 @@ use crate::control::verified::{Found, PassId};
 use crate::rows::Key;
 use crate::workers::context::TaskContext;
 use crate::workers::error::WorkError;
+use crate::workers::legs::legs;
 use crate::workers::throttle::Throttle;
-use crate::workers::work::Work;
+use crate::workers::work::{self, Work};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,45 +32,134 @@ const AGAIN_AFTER: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(3),
 ];
+/// The reason of a pass that its budget ended.
+const BUDGET_EXHAUSTED: &str = "BudgetExhausted";
 /// How often progress is reported.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
 /// One full pass over the task's table.
 pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
-    let work = Work::open(context).await?;
     let repair = context.migration.verify.repair == RepairPolicy::Automatic;
-    pass(work, repair, None).await
+    all_legs(context, false, repair, None).await
 }
 
 /// As [`run`], for whoever wants to know of every difference. `repair: false` needs no journal and takes no locks.
 pub async fn run_for(context: &TaskContext, repair: bool, differences: &mut dyn Differences) -> Result<(), WorkError> {
-    let work = if repair {
-        Work::open(context).await?
-    } else {
-        Work::look(context).await?
-    };
-    pass(work, repair, Some(differences)).await
+    all_legs(context, !repair, repair, Some(differences)).await
 }
 
-async fn pass(mut work: Work, repair: bool, differences: Option<&mut dyn Differences>) -> Result<(), WorkError> {
+/// One leg after the other; a leg in which something is left does not keep the others from being compared. The pass is over
+/// when all of them are.
+async fn all_legs(
+    context: &TaskContext,
+    looks: bool,
+    repair: bool,
+    mut differences: Option<&mut dyn Differences>,
+) -> Result<(), WorkError> {
+    let table = work::table(context)?;
+    let legs = legs(&table, context.task.direction);
+    let mut ended: Vec<(Work, Option<PassId>, String)> = Vec::with_capacity(legs.len());
+    let (mut before, mut verdict) = (None, Ok(()));
+    let (started, mut spent) = (Instant::now(), 0);
+    for (nth, leg) in legs.iter().enumerate() {
+        let work = if looks {
+            Work::look(context, *leg).await?
+        } else {
+            Work::open(context, *leg).await?
+        };
+        let around = Around {
+            started,
+            spent,
+            before: before.take(),
+            rest: (legs.len() - nth - 1) as u64,
+        };
+        let teller = differences.as_mut().map(|one| &mut **one as &mut dyn Differences);
+        let leg = match one_leg(work, repair, around, teller).await {
+            Err(error) if error.reason() == BUDGET_EXHAUSTED => {
+                // What the legs before it have compared counts for the attempt that goes on.
+                for (work, id, began) in &ended {
+                    pause(work, id.as_ref(), began).await?;
+                }
+                return Err(error);
+            }
+            other => other?,
+        };
+        spent += leg.spent;
+        before = Some(leg.report);
+        ended.push((leg.work, leg.id, leg.began));
+        if verdict.is_ok() {
+            verdict = leg.verdict;
+        }
+    }
+    for (work, id, began) in &ended {
+        if let Some(id) = id {
+            ledger::end(work, id, began).await?;
+        }
+    }
+    verdict
+}
+
+/// Records that a leg is to be gone on with, where that is possible: without an incremental verify in the meantime nothing
+/// would vouch for what was compared before.
+async fn pause(work: &Work, id: Option<&PassId>, began: &str) -> Result<bool, WorkError> {
+    let Some(id) = id.filter(|_| work.keeps_events()) else {
+        return Ok(false);
+    };
+    ledger::pause(work, id, began).await?;
+    Ok(true)
+}
+
+/// What else there is of the table than this leg.
+struct Around {
+    /// When this worker began, and what it has spent of its budget.
+    started: Instant,
+    spent: u64,
+    /// What the legs before it came to.
+    before: Option<VerifyReport>,
+    /// How many come after it.
+    rest: u64,
+}
+
+/// A leg that was compared to its end.
+struct Ended {
+    work: Work,
+    id: Option<PassId>,
+    began: String,
+    /// Of this leg and those before it.
+    report: VerifyReport,
+    /// What the leg has spent of the budget.
+    spent: u64,
+    verdict: Result<(), WorkError>,
+}
+
+async fn one_leg(
+    mut work: Work,
+    repair: bool,
+    around: Around,
+    differences: Option<&mut dyn Differences>,
+) -> Result<Ended, WorkError> {
     // One lane's failure ends the others at their next step.
     work.ctx.stop = work.ctx.stop.child_token();
     let rungs = Rungs::choose(&work).await?;
-    tracing::info!(table = work.table().name, manner = ?rungs.manner, "comparing");
+    tracing::info!(table = work.name(), manner = ?rungs.manner, "comparing");
     let id = (!work.only_looks()).then(|| pass_id(&work));
     let began = match &id {
         Some(id) => ledger::begin(&work, id).await?,
         None => work.base_clock().await?,
     };
     work.ensure_mismatches().await?;
-    let total = work.base_estimate() * 2;
+    let compared = around.before.as_ref().map_or(0, |report| report.compared);
+    let total = compared + work.base_estimate() * 2 * (around.rest + 1);
     work.ctx.status.note(|status| {
-        status.verify = Some(crate::api::task::VerifyReport::default());
+        status.verify = Some(around.before.clone().unwrap_or_default());
         let progress = status.progress.insert(crate::api::task::Progress::default());
+        progress.rows = compared;
         progress.rows_total = total;
     });
-    let max_deletes = work.ctx.migration.verify.max_deletes;
     let local = differences.is_some();
+    // The legs of a pass together delete no more than one pass may.
+    let deleted = around.before.as_ref().map_or(0, |report| report.base_missing);
+    let max_deletes = work.ctx.migration.verify.max_deletes.saturating_sub(deleted);
     let tally = Tally::new(&work.table().name, began.clone(), repair, max_deletes, differences);
     let pass = Pass {
         tally: Mutex::new(tally),
@@ -80,13 +170,25 @@ async fn pass(mut work: Work, repair: bool, differences: Option<&mut dyn Differe
         rungs,
         id,
         began,
-        started: Instant::now(),
+        started: around.started,
+        spent: around.spent,
         stopped_short: AtomicBool::new(false),
+        before: around.before,
     };
-    match pass.whole().await {
-        Err(error) => Err(pass.work.blame(error).await),
-        done => done,
-    }
+    let report = match pass.whole().await {
+        Ok(report) => report,
+        Err(error) => return Err(pass.work.blame(error).await),
+    };
+    let spent = pass.tally().spent();
+    let verdict = pass.tally().verdict();
+    Ok(Ended {
+        work: pass.work,
+        id: pass.id,
+        began: pass.began,
+        report,
+        spent,
+        verdict,
+    })
 }
 
 /// Tells this pass from every other: a worker that starts again for the same task goes on with it.
@@ -96,7 +198,7 @@ fn pass_id(work: &Work) -> PassId {
     PassId {
         migration: work.migration_id(),
         uid: context.migration.uid.clone(),
-        table: work.table().name.clone(),
+        table: work.name(),
         pass: format!("{:?}-{}-{started}", context.task.direction, context.task.epoch),
         compared: work.fingerprint(),
     }
@@ -111,15 +213,18 @@ struct Pass<'d> {
     local: bool,
     id: Option<PassId>,
     began: String,
-    /// When this worker's part of the pass began.
+    /// When this worker's part of the pass began, and what it had spent before this leg.
     started: Instant,
+    spent: u64,
     /// The budget was spent before the table was walked.
     stopped_short: AtomicBool,
     tally: Mutex<Tally<'d>>,
+    /// What the table's legs before this one came to.
+    before: Option<VerifyReport>,
 }
 
 impl<'d> Pass<'d> {
-    async fn whole(&self) -> Result<(), WorkError> {
+    async fn whole(&self) -> Result<VerifyReport, WorkError> {
         for sweep in self.rungs.manner.sweeps() {
             self.sweep(*sweep).await?;
         }
@@ -127,7 +232,14 @@ impl<'d> Pass<'d> {
         if self.stopped_short.load(Ordering::Relaxed) {
             return self.end_short().await;
         }
-        self.end().await
+        self.settle_the_rest().await
+    }
+
+    fn with_others(&self, report: VerifyReport) -> VerifyReport {
+        match &self.before {
+            None => report,
+            Some(before) => before.clone().and(&report),
+        }
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally<'d>> {
@@ -188,7 +300,7 @@ impl<'d> Pass<'d> {
     /// Which part of the budget is spent, as a sentence tells it.
     fn budget_spent(&self) -> Option<String> {
         let budget = self.work.ctx.migration.verify.budget;
-        let spent = self.tally().spent();
+        let spent = self.spent + self.tally().spent();
         if let Some(most) = budget.mismatches.filter(|most| spent >= *most) {
             return Some(format!(
                 "{spent} differences were found (verify.budget.mismatches: {most})"
@@ -276,13 +388,10 @@ impl<'d> Pass<'d> {
     }
 
     /// Ends a pass that has not walked the table: nothing is concluded, and the next attempt goes on from here.
-    async fn end_short(&self) -> Result<(), WorkError> {
-        // Without an incremental verify in the meantime nothing would vouch for what was compared before.
-        let resumable = self.id.as_ref().filter(|_| self.work.keeps_events());
-        if let Some(id) = resumable {
-            ledger::pause(&self.work, id, &self.began).await?;
-        }
+    async fn end_short(&self) -> Result<VerifyReport, WorkError> {
+        let resumable = pause(&self.work, self.id.as_ref(), &self.began).await?;
         let report = self.tally().interim().clone();
+        let report = self.report(report).await?;
         let of = self.work.base_estimate() * 2;
         let message = format!(
             "table {}: the pass ended before the table did, because {}; {} rows of both sides of about {} are compared, {}              differences are left so far. This is no verdict; {}",
@@ -291,39 +400,29 @@ impl<'d> Pass<'d> {
             report.compared,
             of.max(report.compared),
             report.outstanding,
-            if resumable.is_some() {
+            if resumable {
                 "the next attempt goes on from here"
             } else {
                 "give it a larger budget, or none"
             }
         );
-        self.report(report).await?;
-        Err(WorkError::permanent("BudgetExhausted", message))
+        Err(WorkError::permanent(BUDGET_EXHAUSTED, message))
     }
 
-    async fn report(&self, mut report: VerifyReport) -> Result<(), WorkError> {
+    /// Notes what the leg came to, and those before it.
+    async fn report(&self, mut report: VerifyReport) -> Result<VerifyReport, WorkError> {
         report.mismatches = self.work.mismatch_counts().await?;
+        let report = self.with_others(report);
+        let noted = report.clone();
         self.work.ctx.status.note(|status| {
             let progress = status.progress.get_or_insert_default();
-            progress.rows = report.compared;
-            status.verify = Some(report);
+            progress.rows = noted.compared;
+            status.verify = Some(noted);
         });
-        Ok(())
+        Ok(report)
     }
 
-    async fn end(&self) -> Result<(), WorkError> {
-        let result = self.settle_the_rest().await;
-        let over = match &result {
-            Ok(()) => true,
-            Err(error) => !error.is_transient() && !matches!(error, WorkError::Stopped | WorkError::Stale(_)),
-        };
-        if let Some(id) = self.id.as_ref().filter(|_| over) {
-            ledger::end(&self.work, id, &self.began).await?;
-        }
-        result
-    }
-
-    async fn settle_the_rest(&self) -> Result<(), WorkError> {
+    async fn settle_the_rest(&self) -> Result<VerifyReport, WorkError> {
         self.settle_postponed(true).await?;
         let surplus = self.tally().may_be_deleted();
         if let Some(keys) = surplus {
@@ -338,12 +437,16 @@ impl<'d> Pass<'d> {
         // Every row was looked at: what this pass has not met again is settled.
         self.work.forget_mismatches_before(&self.began).await?;
         let report = self.tally().end().clone();
-        self.report(report).await?;
+        let report = self.report(report).await?;
         self.work.ctx.status.note(|status| {
             let progress = status.progress.get_or_insert_default();
             progress.rows_total = progress.rows;
         });
-        self.tally().verdict()
+        // Locked rows are met again when the pass is repeated, which it only is if it is not over.
+        match self.tally().verdict() {
+            Err(error) if error.is_transient() => Err(error),
+            _ => Ok(report),
+        }
     }
 
     /// Tries rows that the follower did not take a few more times; then they are dead letters, which the incremental
@@ -384,7 +487,7 @@ impl<'d> Pass<'d> {
     }
 
     async fn publish(&self) {
-        let report = self.tally().interim().clone();
+        let report = self.with_others(self.tally().interim().clone());
         self.work.ctx.status.note(|status| {
             let progress = status.progress.get_or_insert_default();
             progress.rows = report.compared;

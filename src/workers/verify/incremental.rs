@@ -1,97 +1,49 @@
-//! Compares what changed, for as long as its task lives: windows of the version column on the base's clock, the list of
-//! deletes, and both sides' queues. What differs is settled under both row locks. The watermark moves only past what is
-//! settled, so a restart, a locked row or a held delete never skips anything.
+//! One leg's incremental verify: windows of the version column on the base's clock, and what the lists name. What differs is
+//! settled under both row locks. The watermark moves only past what is settled, so a restart, a locked row or a held delete
+//! never skips anything.
 
 use super::events::event;
 use super::letters::Letters;
-use super::lists::List;
 use super::repair::{Mismatch, Permit, Settled, Verdict};
 use crate::api::task::VerifyReport;
 use crate::api::tuning::RepairPolicy;
 use crate::control::{self, MismatchEvent};
 use crate::rows::{Key, Sketch};
 use crate::store::{Database, TableSide, TxOptions};
-use crate::words::{SecondaryWrites, Side};
+use crate::words::SecondaryWrites;
 use crate::workers::clock;
 use crate::workers::context::TaskContext;
 use crate::workers::error::WorkError;
+use crate::workers::legs::Leg;
 use crate::workers::raise::ALL_TABLES;
 use crate::workers::throttle::Throttle;
 use crate::workers::work::{Work, secondary};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Rows of a window compared at a time, entries of a list settled at a time.
 pub const PAGE: u32 = 500;
 /// Passes that a key whose follower is newer is left alone; then the base is right.
 const PATIENCE: u32 = 2;
-/// How often the queues are looked at between passes.
-const QUEUE_EVERY: Duration = Duration::from_secs(1);
-/// As long as applications wait for a strict epoch to end, passes follow each other this closely.
-const STRICT_EVERY: Duration = Duration::from_millis(300);
-
-/// Verifies windows until told to stop or the epoch moves on.
-pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
-    let work = Work::open(context).await?;
-    let control = work.control().clone();
-    let strict = secondary(&control)? == SecondaryWrites::Strict;
-    let mut verify = Incremental {
-        // The application waits for a strict epoch to end.
-        throttle: (!strict).then(|| Throttle::start(context, 1)),
-        repair: context.migration.verify.repair == RepairPolicy::Automatic,
-        strict,
-        acked_at: control.acked_at.clone(),
-        base_since: control.base_since,
-        through: String::new(),
-        report: VerifyReport::default(),
-        postponed: BTreeMap::new(),
-        letters: Letters::default(),
-        overlap: Duration::ZERO,
-        told: None,
-        work,
-    };
-    verify.through = verify.start().await?;
-    verify.work.ensure_mismatches().await?;
-    loop {
-        let began = Instant::now();
-        if let Err(error) = verify.pass().await {
-            return Err(verify.work.blame(error).await);
-        }
-        verify.tell().await;
-        verify.rest(began).await?;
-    }
-}
-
-/// One table's incremental verify.
+/// One leg's incremental verify.
 pub struct Incremental {
     /// The table.
     pub work: Work,
-    throttle: Option<Throttle>,
     pub repair: bool,
     strict: bool,
     acked_at: Option<String>,
     base_since: i64,
     /// The base's clock up to which everything is compared and settled.
     through: String,
-    report: VerifyReport,
+    /// What is found of the leg; without the queues, which are the table's.
+    pub report: VerifyReport,
     /// Keys whose follower was newer under both locks, and in how many passes.
     postponed: BTreeMap<Key, u32>,
     /// Rows that the follower does not take.
     pub letters: Letters,
     /// The longest transaction seen open on the base: what it commits may carry versions from before it was seen.
     overlap: Duration,
-    /// The last verdict that was reported, and when.
-    told: Option<(Told, Instant)>,
-}
-
-/// What makes a report worth its write at once.
-#[derive(Clone, PartialEq)]
-struct Told {
-    clean: bool,
-    outstanding: u64,
-    queue: bool,
-    held: u64,
-    past_acknowledgement: bool,
 }
 
 /// Where the window goes on after these rows; `None`: they were the last.
@@ -106,19 +58,44 @@ fn next(mut rows: Vec<Sketch>) -> Option<(String, Key)> {
 /// What one pass found.
 #[derive(Default)]
 pub struct Pass {
+    /// The window, by the base's clock.
+    from: String,
+    until: String,
     repaired: u64,
     outstanding: u64,
     /// Rows of the follower that the base lacks, with nothing in the lists to explain them.
     surplus: Vec<Key>,
     surplus_rows: u64,
     /// The first row that the follower does not take, with the reason.
-    refusal: Option<String>,
+    pub refusal: Option<String>,
     /// Differences that are left, to be written down; and those of the surplus, should it be held.
     events: Vec<MismatchEvent>,
-    held: Vec<MismatchEvent>,
+    surplus_events: Vec<MismatchEvent>,
+    /// More rows than may be deleted, as a sentence.
+    pub held: Option<String>,
 }
 
 impl Incremental {
+    pub async fn open(context: &TaskContext, leg: Leg) -> Result<Self, WorkError> {
+        let work = Work::open(context, leg).await?;
+        let control = work.control().clone();
+        let mut part = Self {
+            repair: context.migration.verify.repair == RepairPolicy::Automatic,
+            strict: secondary(&control)? == SecondaryWrites::Strict,
+            acked_at: control.acked_at,
+            base_since: control.base_since,
+            through: String::new(),
+            report: VerifyReport::default(),
+            postponed: BTreeMap::new(),
+            letters: Letters::default(),
+            overlap: Duration::ZERO,
+            work,
+        };
+        part.through = part.start().await?;
+        part.work.ensure_mismatches().await?;
+        Ok(part)
+    }
+
     /// Where the first window starts: where an earlier worker stopped, else lag before the moment when every instance
     /// had acknowledged this base.
     async fn start(&self) -> Result<String, WorkError> {
@@ -128,7 +105,7 @@ impl Incremental {
             .retry(async || {
                 let mut tx = work.begin_plain(work.base()).await?;
                 let migration = work.migration_id();
-                let own = control::watermark(&mut tx, &migration, &work.table().name, self.base_since).await?;
+                let own = control::watermark(&mut tx, &migration, &work.name(), self.base_since).await?;
                 let base = control::watermark(&mut tx, &migration, ALL_TABLES, self.base_since).await?;
                 tx.rollback().await;
                 if let Some(through) = own {
@@ -144,29 +121,31 @@ impl Incremental {
             .await
     }
 
-    async fn pass(&mut self) -> Result<(), WorkError> {
-        let began = crate::workers::context::now();
-        let mut pass = Pass::default();
+    /// Finds out which window is due, and tries again what was refused before.
+    pub async fn begin(&mut self) -> Result<Pass, WorkError> {
         self.work.same_shape().await?;
         let (now, open) = self.look_at_clock().await?;
-        let until = clock::minus(&now, self.work.ctx.migration.verify.lag)?;
-        let from = clock::minus(&self.through, self.overlap.max(Duration::from_secs(1)))?;
+        let mut pass = Pass {
+            until: clock::minus(&now, self.work.ctx.migration.verify.lag)?,
+            from: clock::minus(&self.through, self.overlap.max(Duration::from_secs(1)))?,
+            ..Pass::default()
+        };
         self.overlap = open;
-
         self.try_letters(&mut pass).await?;
         // In a strict epoch the application waits: what was found before waits too.
         if !self.strict {
             self.try_mismatches(&mut pass).await?;
         }
-        // The lists first: they explain what the windows would only wonder about.
-        for side in [Side::Source, Side::Target] {
-            self.drain(List::Queue, side, &mut pass).await?;
-            self.drain(List::Deletes, side, &mut pass).await?;
-        }
+        Ok(pass)
+    }
+
+    /// The window of both sides; the watermark goes past it if nothing is owed.
+    pub async fn windows(&mut self, pass: &mut Pass, throttle: Option<&Throttle>) -> Result<(), WorkError> {
+        let (from, until) = (pass.from.clone(), pass.until.clone());
         if from < until {
-            self.window_of_base(&from, &until, &mut pass).await?;
-            self.window_of_follower(&from, &until, &mut pass).await?;
-            self.settle_surplus(&mut pass).await?;
+            self.window_of_base(&from, &until, pass, throttle).await?;
+            self.window_of_follower(&from, &until, pass, throttle).await?;
+            self.settle_surplus(pass).await?;
         }
         if !self.strict {
             self.work.record_mismatches(&std::mem::take(&mut pass.events)).await?;
@@ -176,25 +155,19 @@ impl Incremental {
             self.through.clone_from(&until);
             self.record().await?;
         }
-        let refusal = pass.refusal.take().or_else(|| self.letters.first.take());
-        self.say("RowsRefused", refusal.map(|refusal| {
-            format!(
-                "table {}: a row of the base cannot be put into the follower: {refusal}; correct the row or the follower's \
-                 column, and it is repaired when it is tried again; every such row is in _datamigration_dead_letters",
-                self.work.table().name
-            )
-        }));
-        let queue = self.queue().await?;
+        Ok(())
+    }
+
+    /// The leg's report after a pass.
+    pub fn count(&mut self, pass: &Pass, queue: u64, began: &Time) {
         self.report.windows += 1;
-        self.report.queue = queue;
         self.report.dead_letters = self.letters.count();
         self.report.outstanding = pass.outstanding + self.report.dead_letters;
         self.report.verified_through = Some(self.through.clone());
         self.report.clean_since = match (pass.repaired, self.report.outstanding, queue) {
-            (0, 0, 0) => self.report.clean_since.take().or(Some(began)),
+            (0, 0, 0) => self.report.clean_since.take().or(Some(began.clone())),
             _ => None,
         };
-        Ok(())
     }
 
     /// The base's clock, and how long its longest open transaction has lasted.
@@ -210,11 +183,22 @@ impl Incremental {
             .await
     }
 
-    async fn window_of_base(&mut self, from: &str, until: &str, pass: &mut Pass) -> Result<(), WorkError> {
+    async fn window_of_base(
+        &mut self,
+        from: &str,
+        until: &str,
+        pass: &mut Pass,
+        throttle: Option<&Throttle>,
+    ) -> Result<(), WorkError> {
         let mut after: Option<(String, Key)> = None;
         loop {
             let rows = self
-                .window(self.work.base(), self.work.base_compared(), from, until, after.as_ref())
+                .window(
+                    (self.work.base(), self.work.base_compared()),
+                    (from, until),
+                    after.as_ref(),
+                    throttle,
+                )
                 .await?;
             let keys: Vec<Key> = rows.iter().map(|row| row.key.clone()).collect();
             let held = self
@@ -240,16 +224,21 @@ impl Incremental {
     }
 
     /// The follower's own changes: rows that somebody wrote there alone show in no window of the base.
-    async fn window_of_follower(&mut self, from: &str, until: &str, pass: &mut Pass) -> Result<(), WorkError> {
+    async fn window_of_follower(
+        &mut self,
+        from: &str,
+        until: &str,
+        pass: &mut Pass,
+        throttle: Option<&Throttle>,
+    ) -> Result<(), WorkError> {
         let mut after: Option<(String, Key)> = None;
         loop {
             let rows = self
                 .window(
-                    self.work.follower(),
-                    self.work.follower_compared(),
-                    from,
-                    until,
+                    (self.work.follower(), self.work.follower_compared()),
+                    (from, until),
                     after.as_ref(),
+                    throttle,
                 )
                 .await?;
             let keys: Vec<Key> = rows.iter().map(|row| row.key.clone()).collect();
@@ -274,14 +263,13 @@ impl Incremental {
 
     async fn window(
         &self,
-        database: &Database,
-        side: &TableSide,
-        from: &str,
-        until: &str,
+        (database, side): (&Database, &TableSide),
+        within: (&str, &str),
         after: Option<&(String, Key)>,
+        throttle: Option<&Throttle>,
     ) -> Result<Vec<Sketch>, WorkError> {
         self.work.ctx.go_on()?;
-        if let Some(throttle) = &self.throttle {
+        if let Some(throttle) = throttle {
             throttle.clear(&self.work.ctx).await?;
         }
         let rows = self
@@ -291,7 +279,7 @@ impl Incremental {
                 let mut tx = self.work.begin_plain(database).await?;
                 let after = after.map(|(version, key)| (version.as_str(), key));
                 let comparison = self.work.comparison();
-                let rows = tx.sketch_window(side, comparison, (from, until), after, PAGE).await?;
+                let rows = tx.sketch_window(side, comparison, within, after, PAGE).await?;
                 tx.rollback().await;
                 Ok(rows)
             })
@@ -359,7 +347,7 @@ impl Incremental {
                         pass.surplus_rows += 1;
                         if pass.surplus.len() as u64 <= self.work.ctx.migration.verify.max_deletes {
                             pass.surplus.push(key);
-                            pass.held.extend(left);
+                            pass.surplus_events.extend(left);
                         }
                     }
                     Verdict::FollowerNewer => {
@@ -401,34 +389,20 @@ impl Incremental {
         self.report.deletes_held = 0;
         if pass.surplus_rows > most {
             self.report.deletes_held = pass.surplus_rows;
-            pass.events.append(&mut pass.held);
+            pass.events.append(&mut pass.surplus_events);
             pass.outstanding += pass.surplus_rows;
-            self.say(
-                "TooManyDeletes",
-                Some(format!(
-                    "table {}: one window holds {} rows of the follower that the base does not have, more than \
-                     verify.maxDeletes ({most}); nothing was deleted. Find out who writes to the follower; if the rows may go, \
-                     raise spec.verify.maxDeletes",
-                    self.work.table().name,
-                    pass.surplus_rows
-                )),
-            );
+            pass.held = Some(format!(
+                "table {}: one window holds {} rows of the follower that the base does not have, more than \
+                 verify.maxDeletes ({most}); nothing was deleted. Find out who writes to the follower; if the rows may go, \
+                 raise spec.verify.maxDeletes",
+                self.work.table().name,
+                pass.surplus_rows
+            ));
             return Ok(());
         }
-        self.say("TooManyDeletes", None);
         let keys = std::mem::take(&mut pass.surplus);
         self.settle(&keys, true, pass).await?;
         Ok(())
-    }
-
-    /// Says in the status what keeps a pass from being clean, or that this is over.
-    fn say(&self, reason: &str, message: Option<String>) {
-        self.work.ctx.status.note(|status| {
-            if message.is_some() || status.reason.as_deref() == Some(reason) {
-                status.reason = message.as_ref().map(|_| reason.to_owned());
-                status.message = message;
-            }
-        });
     }
 
     fn kind(&mut self, kind: Mismatch) {
@@ -436,6 +410,7 @@ impl Incremental {
             Mismatch::TargetMissing => self.report.target_missing += 1,
             Mismatch::Neq => self.report.neq += 1,
             Mismatch::BaseMissing => self.report.base_missing += 1,
+            Mismatch::Misplaced => self.report.misplaced += 1,
         }
     }
 
@@ -445,54 +420,10 @@ impl Incremental {
             .retry(async || {
                 let mut tx = work.begin_checked(work.base(), TxOptions::default()).await?;
                 let uid = &work.ctx.migration.uid;
-                let (id, table) = (work.migration_id(), &work.table().name);
-                control::advance_watermark(&mut tx, &id, uid, table, self.base_since, &self.through).await?;
+                let (id, name) = (work.migration_id(), work.name());
+                control::advance_watermark(&mut tx, &id, uid, &name, self.base_since, &self.through).await?;
                 Ok(tx.commit().await?)
             })
             .await
-    }
-
-    /// Reports a changed verdict at once, an unchanged one as often as the gate that reads it needs.
-    async fn tell(&mut self) {
-        let report = self.report.clone();
-        let told = Told {
-            clean: report.clean_since.is_some(),
-            outstanding: report.outstanding,
-            queue: report.queue > 0,
-            held: report.deletes_held,
-            past_acknowledgement: self
-                .acked_at
-                .as_ref()
-                .is_some_and(|acknowledged| self.through >= *acknowledged),
-        };
-        self.work.ctx.status.note(|status| status.verify = Some(report));
-        let heartbeat =
-            (self.work.ctx.migration.gates.clean_for / 2).clamp(Duration::from_secs(1), Duration::from_mins(5));
-        let due = self
-            .told
-            .as_ref()
-            .is_none_or(|(before, at)| *before != told || at.elapsed() >= heartbeat);
-        if due {
-            self.work.ctx.status.publish().await;
-            self.told = Some((told, Instant::now()));
-        }
-    }
-
-    /// Waits for the next pass; an entry in a queue calls for it earlier.
-    async fn rest(&self, began: Instant) -> Result<(), WorkError> {
-        let context = &self.work.ctx;
-        let interval = context.migration.verify.interval;
-        let wait = if self.strict {
-            interval.min(STRICT_EVERY)
-        } else {
-            interval
-        };
-        loop {
-            let left = wait.saturating_sub(began.elapsed());
-            context.pause(left.min(QUEUE_EVERY)).await?;
-            if left <= QUEUE_EVERY || self.queue().await? > 0 {
-                return Ok(());
-            }
-        }
     }
 }

@@ -98,7 +98,7 @@ impl Incremental {
                 }
             }
             if !forget.is_empty() || !failed.is_empty() {
-                let database = &self.work.shard(side).database;
+                let database = self.work.first(side);
                 self.work
                     .ctx
                     .retry(async || {
@@ -119,17 +119,17 @@ impl Incremental {
         let work = &self.work;
         work.ctx
             .retry(async || {
-                let mut tx = work.begin_plain(&work.shard(side).database).await?;
-                let letters = control::dead_letters(&mut tx, &work.migration_id(), &work.table().name).await?;
+                let mut tx = work.begin_plain(work.first(side)).await?;
+                let letters = control::dead_letters(&mut tx, &work.migration_id(), &work.name()).await?;
                 tx.rollback().await;
                 Ok(letters)
             })
             .await
     }
 
-    /// Writes keys down as dead letters of the base.
+    /// Writes keys down as dead letters, in the base's first shard.
     pub async fn bury(&mut self, refused: Vec<(Key, String)>) -> Result<(), WorkError> {
-        let work = &self.work;
+        let (work, side) = (&self.work, self.work.ctx.task.direction.base());
         for (key, reason) in refused {
             tracing::warn!(table = work.table().name, %key, reason, "the follower does not take the row: a dead letter");
             let letter = DeadLetter {
@@ -139,9 +139,9 @@ impl Incremental {
             };
             work.ctx
                 .retry(async || {
-                    let mut tx = work.begin_checked(work.base(), TxOptions::default()).await?;
+                    let mut tx = work.begin_checked(work.first(side), TxOptions::default()).await?;
                     let (id, uid) = (work.migration_id(), &work.ctx.migration.uid);
-                    control::bury(&mut tx, &id, uid, &work.table().name, &letter).await?;
+                    control::bury(&mut tx, &id, uid, &work.name(), &letter).await?;
                     Ok(tx.commit().await?)
                 })
                 .await?;

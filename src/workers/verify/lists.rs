@@ -3,12 +3,14 @@
 //! from whatever is base now.
 
 use super::incremental::{Incremental, PAGE, Pass};
+use super::whole::Whole;
 use crate::control;
 use crate::rows::Key;
-use crate::store::TxOptions;
+use crate::store::{Database, TxOptions};
 use crate::words::Side;
 use crate::workers::clock;
 use crate::workers::error::WorkError;
+use crate::workers::work::reading;
 
 /// Keys that were written down to be looked at, in either database.
 #[derive(Clone, Copy)]
@@ -25,32 +27,50 @@ struct Entry {
     key: Key,
 }
 
-impl Incremental {
-    /// Settles what a list names, then removes exactly the entries whose keys are settled.
-    pub async fn drain(&mut self, list: List, side: Side, pass: &mut Pass) -> Result<(), WorkError> {
+impl Whole<'_> {
+    /// Settles what a list names in each database of a side, then removes exactly the entries whose keys are settled.
+    pub async fn drain(&mut self, list: List, side: Side, passes: &mut [Pass]) -> Result<(), WorkError> {
+        let context = self.ctx;
+        for (_, shard) in context.databases(side) {
+            self.drain_one(list, &shard.database, passes).await?;
+        }
+        Ok(())
+    }
+
+    async fn drain_one(&mut self, list: List, database: &Database, passes: &mut [Pass]) -> Result<(), WorkError> {
         let mut after = 0;
         loop {
-            let entries = self.entries(list, side, after).await?;
+            let entries = self.entries(list, database, after).await?;
             let Some(last) = entries.last() else { return Ok(()) };
             after = last.id;
-            let keys: Vec<Key> = entries.iter().map(|entry| entry.key.clone()).collect();
-            let suspicious = match list {
-                // The transaction whose outcome nobody knew may still be open: only its locks tell.
-                List::Queue => keys,
-                List::Deletes => self.differing(keys).await?,
-            };
-            let open = self.settle(&suspicious, true, pass).await?;
+            let mut open: Vec<Key> = Vec::new();
+            for (part, pass) in self.parts.iter_mut().zip(passes.iter_mut()) {
+                let mut keys = Vec::new();
+                for entry in &entries {
+                    // Wherever it was written down, it is the leg's to which its row belongs.
+                    if part.work.owns(&entry.key)? {
+                        keys.push(entry.key.clone());
+                    }
+                }
+                let suspicious = match list {
+                    // The transaction whose outcome nobody knew may still be open: only its locks tell.
+                    List::Queue => keys,
+                    List::Deletes => part.differing(keys).await?,
+                };
+                open.extend(part.settle(&suspicious, true, pass).await?);
+            }
             let settled: Vec<i64> = entries
                 .iter()
                 .filter(|entry| !open.contains(&entry.key))
                 .map(|entry| entry.id)
                 .collect();
+            let (context, Some(part)) = (self.ctx, self.parts.first()) else {
+                return Ok(());
+            };
             if !settled.is_empty() {
-                let database = &self.work.shard(side).database;
-                self.work
-                    .ctx
+                context
                     .retry(async || {
-                        let mut tx = self.work.begin_checked(database, TxOptions::default()).await?;
+                        let mut tx = part.work.begin_checked(database, TxOptions::default()).await?;
                         match list {
                             List::Queue => control::dequeue(&mut tx, &settled).await?,
                             List::Deletes => control::forget_deletes(&mut tx, &settled).await?,
@@ -62,15 +82,15 @@ impl Incremental {
         }
     }
 
-    async fn entries(&self, list: List, side: Side, after: i64) -> Result<Vec<Entry>, WorkError> {
-        let work = &self.work;
-        work.ctx.go_on()?;
-        work.ctx
+    async fn entries(&self, list: List, database: &Database, after: i64) -> Result<Vec<Entry>, WorkError> {
+        let context = self.ctx;
+        context.go_on()?;
+        let (id, table) = (context.migration.id(), context.task.table.clone().unwrap_or_default());
+        context
             .retry(async || {
-                let mut tx = work.begin_plain(&work.shard(side).database).await?;
-                let (id, table) = (work.migration_id(), &work.table().name);
+                let mut tx = database.begin(reading()).await?;
                 let found: Vec<Entry> = match list {
-                    List::Queue => control::queued(&mut tx, &id, table, after, PAGE)
+                    List::Queue => control::queued(&mut tx, &id, &table, after, PAGE)
                         .await?
                         .into_iter()
                         .map(|queued| Entry {
@@ -80,8 +100,8 @@ impl Incremental {
                         .collect(),
                     List::Deletes => {
                         // A delete is looked at when the windows get there: the follower's may still be on its way.
-                        let settled = clock::minus(&tx.clock().await?, work.ctx.migration.verify.lag)?;
-                        control::recorded_deletes(&mut tx, &id, table, after, PAGE)
+                        let settled = clock::minus(&tx.clock().await?, context.migration.verify.lag)?;
+                        control::recorded_deletes(&mut tx, &id, &table, after, PAGE)
                             .await?
                             .into_iter()
                             .filter(|deleted| deleted.deleted_at <= settled)
@@ -98,6 +118,27 @@ impl Incremental {
             .await
     }
 
+    /// Entries in both sides' queues.
+    pub async fn queue(&self) -> Result<u64, WorkError> {
+        let context = self.ctx;
+        let (id, table) = (context.migration.id(), context.task.table.as_deref());
+        context
+            .retry(async || {
+                let mut entries = 0;
+                for side in [Side::Source, Side::Target] {
+                    for (_, shard) in context.databases(side) {
+                        let mut tx = shard.database.begin(reading()).await?;
+                        entries += control::queue_depth(&mut tx, &id, table).await?.unsigned_abs();
+                        tx.rollback().await;
+                    }
+                }
+                Ok(entries)
+            })
+            .await
+    }
+}
+
+impl Incremental {
     /// Keys that the two sides do not hold alike.
     pub async fn differing(&self, keys: Vec<Key>) -> Result<Vec<Key>, WorkError> {
         let base = self.look_up(self.work.base(), self.work.base_compared(), &keys).await?;
@@ -112,22 +153,5 @@ impl Incremental {
                 _ => true,
             })
             .collect())
-    }
-
-    /// Entries in both sides' queues.
-    pub async fn queue(&self) -> Result<u64, WorkError> {
-        let work = &self.work;
-        work.ctx
-            .retry(async || {
-                let mut entries = 0;
-                for side in [Side::Source, Side::Target] {
-                    let mut tx = work.begin_plain(&work.shard(side).database).await?;
-                    let depth = control::queue_depth(&mut tx, &work.migration_id(), Some(&work.table().name)).await?;
-                    entries += depth.unsigned_abs();
-                    tx.rollback().await;
-                }
-                Ok(entries)
-            })
-            .await
     }
 }

@@ -17,8 +17,16 @@ const STILL: Duration = Duration::from_secs(3);
 /// Looks at a key that keeps changing, before it is left as it is.
 const LOOKS: u32 = 10;
 
-/// Both rows of a key.
-type Rows = (Option<Row>, Option<Row>);
+/// Both rows of a key, and what their shards say of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Rows {
+    base: Option<Row>,
+    follower: Option<Row>,
+    /// The base's row lies in a shard that it does not belong to, as a sentence.
+    stray: Option<String>,
+    /// The follower's row lies in another shard than it belongs to, and the base has it.
+    elsewhere: bool,
+}
 
 impl Work {
     /// One verdict per key. Rows that were written lately are `FollowerNewer` until `overwrite_newer` asks for a verdict.
@@ -39,10 +47,10 @@ impl Work {
         let quiet_since = clock::minus(&self.base_clock().await?, self.ctx.migration.verify.lag)?;
         let quiet = |row: &Row| self.version(row).is_some_and(|version| version < quiet_since.as_str());
         for (key, rows) in self.both(keys).await? {
-            let verdict = match (self.difference(&rows), &rows) {
-                (None, _) => Verdict::Equal,
-                (Some(kind), (Some(row), None)) if quiet(row) => Verdict::Left(kind),
-                (Some(kind), (Some(row), Some(held))) if quiet(row) && quiet(held) => Verdict::Left(kind),
+            let verdict = match (self.difference(&rows), &rows.base, &rows.follower) {
+                (None, ..) => rows.stray.clone().map_or(Verdict::Equal, Verdict::Refused),
+                (Some(kind), Some(row), None) if quiet(row) => Verdict::Left(kind),
+                (Some(kind), Some(row), Some(held)) if quiet(row) && quiet(held) => Verdict::Left(kind),
                 // A delete leaves no time behind.
                 _ => Verdict::FollowerNewer,
             };
@@ -58,7 +66,8 @@ impl Work {
             before.retain(|key, rows| {
                 let equal = self.difference(rows).is_none();
                 if equal {
-                    settled.push(self.say(key.clone(), Verdict::Equal, rows));
+                    let verdict = rows.stray.clone().map_or(Verdict::Equal, Verdict::Refused);
+                    settled.push(self.say(key.clone(), verdict, rows));
                 }
                 !equal
             });
@@ -95,15 +104,18 @@ impl Work {
         Settled {
             key,
             verdict,
-            seen: self.seen(rows.0.as_ref(), rows.1.as_ref()),
+            seen: self.seen(rows.base.as_ref(), rows.follower.as_ref()),
         }
     }
 
     fn difference(&self, rows: &Rows) -> Option<Mismatch> {
-        match rows {
+        match (&rows.base, &rows.follower) {
+            // Nothing that the follower could be made to have: said as it is.
+            _ if rows.stray.is_some() => None,
             (None, None) => None,
             (Some(row), Some(held)) => (!self.equal(row, held)).then_some(Mismatch::Neq),
             (Some(_), None) => Some(Mismatch::TargetMissing),
+            (None, Some(_)) if rows.elsewhere => Some(Mismatch::Misplaced),
             (None, Some(_)) => Some(Mismatch::BaseMissing),
         }
     }
@@ -114,7 +126,7 @@ impl Work {
             (self.base(), self.base_compared()),
             (self.follower(), self.follower_compared()),
         ];
-        let mut found: BTreeMap<Key, Rows> = keys.iter().map(|key| (key.clone(), (None, None))).collect();
+        let mut found: BTreeMap<Key, Rows> = keys.iter().map(|key| (key.clone(), Rows::default())).collect();
         for (at, (database, side)) in sides.into_iter().enumerate() {
             let rows = self
                 .ctx
@@ -130,11 +142,31 @@ impl Work {
                 // Another spelling of a key that was asked for is another key here.
                 let Some(both) = found.get_mut(&key) else { continue };
                 if at == 0 {
-                    both.0 = Some(row);
+                    both.base = Some(row);
                 } else {
-                    both.1 = Some(row);
+                    both.follower = Some(row);
                 }
             }
+        }
+        let mut lacking = Vec::new();
+        for (key, rows) in &mut found {
+            if rows.base.is_some() {
+                rows.stray = self.stray(key)?;
+            } else if rows.follower.is_some() {
+                lacking.push(key.clone());
+            }
+        }
+        let elsewhere = self
+            .ctx
+            .retry(async || {
+                let mut tx = self.begin_plain(self.base()).await?;
+                let elsewhere = self.elsewhere(&mut tx, lacking.clone()).await?;
+                tx.rollback().await;
+                Ok(elsewhere)
+            })
+            .await?;
+        for key in elsewhere {
+            found.entry(key).or_default().elsewhere = true;
         }
         Ok(found)
     }

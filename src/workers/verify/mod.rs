@@ -6,7 +6,7 @@ mod differences;
 mod ends;
 mod events;
 pub mod full;
-pub mod incremental;
+mod incremental;
 mod ledger;
 mod letters;
 mod lists;
@@ -14,6 +14,7 @@ mod look;
 mod repair;
 mod rungs;
 mod tally;
+pub mod whole;
 
 pub use differences::{Difference, Differences};
 pub use repair::{Mismatch, Seen};

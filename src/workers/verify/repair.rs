@@ -2,10 +2,10 @@
 //! that differs is made what the base is in the same transactions. What is found here is a verdict, not a suspicion.
 
 use crate::rows::{Key, Row};
-use crate::store::{Lock, StoreError, TableSide};
+use crate::store::{Lock, StoreError, TableSide, Tx};
 use crate::workers::error::WorkError;
 use crate::workers::work::{LOCK_WAIT, Work, short};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Keys settled in one pair of transactions: few, because a writer of any of them waits meanwhile.
@@ -13,7 +13,7 @@ const BATCH: usize = 25;
 /// Attempts at a key that writers hold, before the pass leaves it as outstanding.
 const ATTEMPTS: u32 = 20;
 
-/// The kinds of mismatch of one shard pair.
+/// The kinds of mismatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mismatch {
     /// The base has the row, the follower does not.
@@ -22,6 +22,8 @@ pub enum Mismatch {
     Neq,
     /// The follower has a row that the base does not.
     BaseMissing,
+    /// The follower has the row in another shard than it belongs to, whether or not it has it there too.
+    Misplaced,
 }
 
 /// What became of one key.
@@ -229,16 +231,38 @@ impl Work {
             by_key(base_side, base.read_keys(base_side, &absent, Lock::None).await?)
         };
 
+        let lacking: Vec<Key> = keys
+            .iter()
+            .filter(|key| in_follower.contains_key(*key) && !in_base.contains_key(*key))
+            .cloned()
+            .collect();
+        let elsewhere = self.elsewhere(&mut base, lacking).await?;
+
         let mut again = Vec::new();
         let mut verdicts = Vec::with_capacity(keys.len());
         let (mut puts, mut deletes) = (Vec::new(), Vec::new());
         for key in keys {
+            let stray = if in_base.contains_key(key) {
+                self.stray(key)?
+            } else {
+                None
+            };
             let verdict = match (in_base.get(key), in_follower.get(key)) {
+                _ if stray.is_some() => Verdict::Refused(stray.unwrap_or_default()),
                 (None, _) if appeared.contains_key(key) => {
                     again.push(key.clone());
                     continue;
                 }
                 (None, None) => Verdict::Equal,
+                // The base has it, and by its key it will never belong here: its own shard's leg puts it there.
+                (None, Some(_)) if elsewhere.contains(key) => {
+                    if permit.repair {
+                        deletes.push(key.clone());
+                        Verdict::Repaired(Mismatch::Misplaced)
+                    } else {
+                        Verdict::Left(Mismatch::Misplaced)
+                    }
+                }
                 (None, Some(_)) if permit.repair && permit.delete => {
                     deletes.push(key.clone());
                     Verdict::Repaired(Mismatch::BaseMissing)
@@ -275,6 +299,24 @@ impl Work {
         base.rollback().await;
         settled.extend(verdicts);
         Ok(again)
+    }
+}
+
+impl Work {
+    /// Those keys of rows in the wrong shard of the follower whose rows the base has. Where it has none, nothing is lost if
+    /// there were too many of them but the row itself, and they count as what the base lacks.
+    pub async fn elsewhere(&self, base: &mut Tx, mut keys: Vec<Key>) -> Result<BTreeSet<Key>, WorkError> {
+        let mut misplaced = Vec::new();
+        for key in keys.drain(..) {
+            if self.misplaced(&key)? {
+                misplaced.push(key);
+            }
+        }
+        if misplaced.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let there = base.keys_there(self.base_whole(), &misplaced).await?;
+        Ok(there.into_iter().collect())
     }
 }
 

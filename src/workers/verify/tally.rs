@@ -182,6 +182,7 @@ impl<'d> Tally<'d> {
             Mismatch::TargetMissing => self.report.target_missing += 1,
             Mismatch::Neq => self.report.neq += 1,
             Mismatch::BaseMissing => self.report.base_missing += 1,
+            Mismatch::Misplaced => self.report.misplaced += 1,
         }
     }
 
@@ -238,9 +239,9 @@ impl<'d> Tally<'d> {
             return Err(WorkError::permanent(
                 "DifferencesFound",
                 format!(
-                    "table {table}: {} target_missing, {} neq, {} base_missing are left, because this verify only reports; \
-                     repair them, or run it with repair (spec.verify.repair: Automatic)",
-                    report.target_missing, report.neq, report.base_missing
+                    "table {table}: {} target_missing, {} neq, {} base_missing, {} misplaced are left, because this verify only \
+                     reports; repair them, or run it with repair (spec.verify.repair: Automatic)",
+                    report.target_missing, report.neq, report.base_missing, report.misplaced
                 ),
             ));
         }
