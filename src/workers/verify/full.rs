@@ -40,12 +40,12 @@ const REPORT_EVERY: Duration = Duration::from_secs(2);
 /// One full pass over the task's table.
 pub async fn run(context: &TaskContext) -> Result<(), WorkError> {
     let repair = context.migration.verify.repair == RepairPolicy::Automatic;
-    all_legs(context, false, repair, None).await
+    Box::pin(all_legs(context, false, repair, None)).await
 }
 
 /// As [`run`], for whoever wants to know of every difference. `repair: false` needs no journal and takes no locks.
 pub async fn run_for(context: &TaskContext, repair: bool, differences: &mut dyn Differences) -> Result<(), WorkError> {
-    all_legs(context, !repair, repair, Some(differences)).await
+    Box::pin(all_legs(context, !repair, repair, Some(differences))).await
 }
 
 /// One leg after the other; a leg in which something is left does not keep the others from being compared. The pass is over
