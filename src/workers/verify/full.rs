@@ -394,7 +394,8 @@ impl<'d> Pass<'d> {
         let report = self.report(report).await?;
         let of = self.work.base_estimate() * 2;
         let message = format!(
-            "table {}: the pass ended before the table did, because {}; {} rows of both sides of about {} are compared, {}              differences are left so far. This is no verdict; {}",
+            "table {}: the pass ended before the table did, because {}; {} rows of both sides of about {} are compared, {} \
+             differences are left so far. This is no verdict; {}",
             self.work.table().name,
             self.budget_spent().unwrap_or_else(|| "its budget is spent".to_owned()),
             report.compared,
