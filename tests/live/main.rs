@@ -32,22 +32,22 @@ const LONG: Duration = Duration::from_mins(3);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn mariadb_to_postgres() {
-    converges(MariaDb, Postgres).await;
+    Box::pin(converges(MariaDb, Postgres)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn postgres_to_mariadb() {
-    converges(Postgres, MariaDb).await;
+    Box::pin(converges(Postgres, MariaDb)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn mariadb_to_mariadb() {
-    converges(MariaDb, MariaDb).await;
+    Box::pin(converges(MariaDb, MariaDb)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn postgres_to_postgres() {
-    converges(Postgres, Postgres).await;
+    Box::pin(converges(Postgres, Postgres)).await;
 }
 
 fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
