@@ -30,8 +30,9 @@ checkout:
 build: checkout ## the binaries, statically linked, where tests and images take them from
 	cargo build --workspace --all-targets
 
+# Most tests wait most of the time, for servers and for moments to pass: more of them at once than there are processors.
 test: build ## all tests, on a real cluster and real databases; ends with the test runner's summary
-	tests/cluster/with cargo test --workspace --no-fail-fast
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} tests/cluster/with cargo test --workspace --no-fail-fast
 
 # Our own code is optimised here as its dependencies are in every build: without this, its share of the CPU would be
 # measured as tests have it. Both crates: an async function is compiled in the crate that awaits it.

@@ -2,7 +2,7 @@
 //! the workers copy the table, verify it in full and go on verifying windows. In the end both sides are equal by an oracle
 //! that shares no code with the verifier, and every acknowledged write is there.
 //!
-//! `LIVE_ROWS` (20,000), `LIVE_RATE` in writes per second (100), `LIVE_COPY_RATE` in rows per second (5,000; 0: no limit),
+//! `LIVE_ROWS` (20,000), `LIVE_RATE` in writes per second (60), `LIVE_COPY_RATE` in rows per second (5,000; 0: no limit),
 //! `LIVE_SECONDS` of verified windows under load (4). `LIVE_MOST_DELAYED`: the share of second writes that may fail
 //! while the table is copied (printed; asserted when given).
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -32,22 +32,22 @@ const LONG: Duration = Duration::from_mins(3);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn mariadb_to_postgres() {
-    converges(MariaDb, Postgres).await;
+    Box::pin(converges(MariaDb, Postgres)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn postgres_to_mariadb() {
-    converges(Postgres, MariaDb).await;
+    Box::pin(converges(Postgres, MariaDb)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn mariadb_to_mariadb() {
-    converges(MariaDb, MariaDb).await;
+    Box::pin(converges(MariaDb, MariaDb)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn postgres_to_postgres() {
-    converges(Postgres, Postgres).await;
+    Box::pin(converges(Postgres, Postgres)).await;
 }
 
 fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
@@ -85,7 +85,7 @@ fn continued(kind: Kind, rows: u32) -> String {
 
 async fn converges(source: Kind, target: Kind) {
     let seeded: u32 = setting("LIVE_ROWS").unwrap_or(20_000);
-    let rate: f64 = setting("LIVE_RATE").unwrap_or(100.0);
+    let rate: f64 = setting("LIVE_RATE").unwrap_or(60.0);
     let copy_rate: u32 = setting("LIVE_COPY_RATE").unwrap_or(5_000);
     let windows_for = Duration::from_secs(setting("LIVE_SECONDS").unwrap_or(4));
     let mut changes = json!({"copy": {"parallelism": 2}});

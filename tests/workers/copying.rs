@@ -114,7 +114,7 @@ async fn a_copy_that_is_killed_anywhere_goes_on_where_it_was() {
             let aim = before + 5_000 + i64::from(rand::random::<u16>() % 5_000);
             tokio::select! {
                 ended = worker.run() => panic!("ended in round {round} with {ended:?}"),
-                () = eventually(Duration::from_secs(30), "progress", || async {
+                () = eventually(Duration::from_mins(3), "progress", || async {
                     world.target.number(&copied).await >= aim
                 }) => {}
             }
@@ -176,7 +176,7 @@ async fn several_pods_share_a_task_and_one_of_them_is_killed() {
         let killed = async {
             tokio::select! {
                 ended = victim.run() => panic!("it ended before it was killed: {ended:?}"),
-                () = eventually(Duration::from_mins(1), "all take part", || async {
+                () = eventually(Duration::from_mins(3), "all take part", || async {
                     world.target.number(&done_by_victim).await > 0
                 }) => {}
             }
@@ -186,7 +186,7 @@ async fn several_pods_share_a_task_and_one_of_them_is_killed() {
                 victim.context.owner
             );
             // A batch that was on its way when it died may still extend the lease once.
-            eventually(Duration::from_mins(1), "its chunks are taken over", || async {
+            eventually(Duration::from_mins(3), "its chunks are taken over", || async {
                 world.target.execute(&expired).await;
                 let open = expired.replace(
                     &format!("UPDATE _datamigration_chunks SET lease_until = {past}"),
@@ -225,7 +225,7 @@ async fn a_range_that_another_worker_took_over_is_left_to_it() {
     let of_first = "SELECT COALESCE(MAX(copied_rows), 0) FROM _datamigration_chunks WHERE chunk = 0";
     let copy = world.copy(1);
     let scene = async {
-        eventually(Duration::from_secs(20), "the first range is under way", || async {
+        eventually(Duration::from_mins(3), "the first range is under way", || async {
             world.target.number(of_first).await > 500
         })
         .await;
@@ -233,7 +233,7 @@ async fn a_range_that_another_worker_took_over_is_left_to_it() {
         world.target.execute(taken).await;
         let held = world.target.number(of_first).await;
         assert!(held < 20_000, "the range was done before it could be taken");
-        eventually(Duration::from_secs(30), "all others are done", || async {
+        eventually(Duration::from_mins(3), "all others are done", || async {
             let open = "SELECT COUNT(*) FROM _datamigration_chunks WHERE state <> 'Done'";
             let last = "SELECT COUNT(*) FROM _datamigration_chunks WHERE upper_key IS NULL";
             world.target.number(last).await == 1 && world.target.number(open).await == 1
@@ -268,7 +268,7 @@ async fn a_stale_worker_writes_nothing() {
         // The ladder moves on while it copies.
         let copy = world.copy(1);
         let moves_on = async {
-            eventually(Duration::from_secs(20), "the copy is under way", || async {
+            eventually(Duration::from_mins(3), "the copy is under way", || async {
                 world.target.number(count).await > 1_000
             })
             .await;
@@ -316,7 +316,7 @@ async fn no_row_is_read_before_every_instance_has_acknowledged() {
     raised.min_epoch = 0;
     world
         .watch(Some(raised))
-        .until(Duration::from_secs(20), "the epoch is raised", |status| {
+        .until(Duration::from_mins(3), "the epoch is raised", |status| {
             status.watch.as_ref().is_some_and(|watch| watch.epoch_on_all_shards)
         })
         .await;
@@ -324,7 +324,7 @@ async fn no_row_is_read_before_every_instance_has_acknowledged() {
     let reports = copy.reports.clone();
     tokio::select! {
         ended = copy.run() => panic!("it did not wait: {ended:?}"),
-        () = eventually(Duration::from_secs(20), "it says what it waits for", || async {
+        () = eventually(Duration::from_mins(3), "it says what it waits for", || async {
             reports.last().reason.as_deref() == Some("NotAcknowledged")
         }) => {}
     }

@@ -169,13 +169,13 @@ impl World {
             ..control.clone()
         };
         self.watch(Some(open))
-            .until(Duration::from_secs(30), "the epoch on all shards", |status| {
+            .until(Duration::from_mins(3), "the epoch on all shards", |status| {
                 status.watch.as_ref().is_some_and(|watch| watch.epoch_on_all_shards)
             })
             .await;
         let what = format!("{control:?} on all shards");
         self.watch(Some(control))
-            .until(Duration::from_secs(30), &what, |status| {
+            .until(Duration::from_mins(3), &what, |status| {
                 let journal = status.journal.as_ref();
                 status
                     .watch

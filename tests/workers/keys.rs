@@ -66,7 +66,7 @@ static KINDS: [KeyKind; 9] = [
         columns: ("k VARBINARY(20) NOT NULL", "k bytea NOT NULL"),
         index: "PRIMARY KEY (k)",
         values: (
-            "UNHEX(CONCAT(LEFT(MD5(seq), 12), '00FF5C'))",
+            "UNHEX(CONCAT(LEFT(SHA2(seq, 256), 12), '00FF5C'))",
             "decode(left(md5(seq::text), 12) || '00ff5c', 'hex')",
         ),
     },

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const PAIRS: [(Kind, Kind); 2] = [(MariaDb, Postgres), (Postgres, MariaDb)];
-const SOON: Duration = Duration::from_mins(1);
+const SOON: Duration = Duration::from_mins(3);
 
 async fn world(source: Kind, target: Kind, copy: Value) -> World {
     World::with(source, target, json!({"copy": copy}), table(source), table(target)).await

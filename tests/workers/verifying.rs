@@ -11,7 +11,7 @@ use serde_json::json;
 use std::time::Duration;
 
 const PAIRS: [(Kind, Kind); 3] = [(MariaDb, Postgres), (MariaDb, MariaDb), (Postgres, Postgres)];
-const LONG: Duration = Duration::from_secs(40);
+const LONG: Duration = Duration::from_mins(3);
 
 /// Two copies of the same rows, source first, epoch 1 acknowledged.
 async fn copied(source: Kind, target: Kind, count: u32, changes: serde_json::Value) -> World {

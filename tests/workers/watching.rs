@@ -10,7 +10,7 @@ use datamigration::words::{Direction, Mode, SecondaryWrites, Side};
 use datamigration::workers::Desired;
 use std::time::Duration;
 
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_mins(3);
 
 #[tokio::test]
 async fn the_journal_is_raised_on_both_sides_and_never_lowered() {
