@@ -10,7 +10,10 @@ mod places;
 mod sharded;
 mod sharded_shell;
 mod sharding;
+#[path = "../support/place.rs"]
+mod place;
 mod shell;
+mod sqlite;
 #[path = "../support/mod.rs"]
 mod support;
 mod throttling;
