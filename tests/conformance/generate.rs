@@ -134,9 +134,8 @@ impl Table {
             .collect();
         let key: Vec<&str> = named[..self.key.len()].iter().map(|(name, _)| name.as_str()).collect();
         let stamp = match engine {
-            Engine::MariaDb => "DATETIME(6)",
+            Engine::MariaDb | Engine::Sqlite => "DATETIME(6)",
             Engine::Postgres => "timestamp(6)",
-            Engine::Sqlite => "DATETIME(6)",
         };
         format!(
             "CREATE TABLE orders ({}, updated_at {stamp} NOT NULL, PRIMARY KEY ({}))",

@@ -47,11 +47,12 @@ pub fn carried(default: &str, column: &ColumnSchema, from: Engine, to: Engine) -
 
 fn now(column: &ColumnSchema, to: Engine) -> Option<String> {
     match (&column.logical, to) {
-        (T::Timestamp { digits: 0, .. }, Engine::MySql) => Some("CURRENT_TIMESTAMP".to_owned()),
+        (T::Timestamp { digits: 0, .. }, Engine::MySql) | (T::Timestamp { .. }, Engine::Sqlite) => {
+            Some("CURRENT_TIMESTAMP".to_owned())
+        }
         (T::Timestamp { digits, .. }, Engine::MySql) => Some(format!("CURRENT_TIMESTAMP({digits})")),
         (T::Timestamp { utc: true, .. }, Engine::Postgres) => Some("now()".to_owned()),
         (T::Timestamp { utc: false, .. }, Engine::Postgres) => Some("(now() AT TIME ZONE 'UTC')".to_owned()),
-        (T::Timestamp { .. }, Engine::Sqlite) => Some("CURRENT_TIMESTAMP".to_owned()),
         _ => None,
     }
 }
