@@ -6,12 +6,12 @@ mod copying;
 mod harness;
 mod keys;
 mod manual;
+#[path = "../support/place.rs"]
+mod place;
 mod places;
 mod sharded;
 mod sharded_shell;
 mod sharding;
-#[path = "../support/place.rs"]
-mod place;
 mod shell;
 mod sqlite;
 #[path = "../support/mod.rs"]
