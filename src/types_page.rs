@@ -50,6 +50,26 @@ const ONE_SIDED: &[(&str, &str, &str)] = &[
         "PostgreSQL's such values",
     ),
     ("json", "jsonb has no `\\u0000`", "texts with one"),
+    (
+        "all (SQLite)",
+        "SQLite keeps any value in any column",
+        "values that are not of the type the column was declared with",
+    ),
+    (
+        "float, double",
+        "SQLite has no NaN and no −0",
+        "the other databases' such values",
+    ),
+    (
+        "decimal, numeric",
+        "SQLite keeps 15 digits of a number, and all of them in a column declared `DECIMAL_TEXT`",
+        "other numbers of more digits that are no 64-bit integer",
+    ),
+    (
+        "date, time, datetime, timestamp",
+        "SQLite keeps them as texts, from year 0000 to 9999, times within a day",
+        "zero dates, infinities, years BC, times beyond 23:59:59, and texts of other forms",
+    ),
 ];
 
 /// The whole page.
@@ -72,8 +92,9 @@ pub fn markdown() -> String {
     for (kind, because, refused) in ONE_SIDED {
         let _ = writeln!(page, "| {kind} | {because} | {refused} |");
     }
-    for source in [Engine::MySql, Engine::Postgres] {
-        for target in [Engine::MySql, Engine::Postgres] {
+    const ENGINES: [Engine; 3] = [Engine::MySql, Engine::Postgres, Engine::Sqlite];
+    for source in ENGINES {
+        for target in ENGINES {
             direction(&mut page, source, target);
         }
     }
@@ -84,6 +105,7 @@ fn name(engine: Engine) -> &'static str {
     match engine {
         Engine::MySql => "MySQL, MariaDB",
         Engine::Postgres => "PostgreSQL",
+        Engine::Sqlite => "SQLite",
     }
 }
 

@@ -11,6 +11,10 @@ mod helpers;
 mod keys;
 #[path = "store/loads.rs"]
 mod loads;
+#[path = "support/place.rs"]
+mod place;
+#[path = "store/sqlite.rs"]
+mod sqlite;
 #[path = "store/transactions.rs"]
 mod transactions;
 #[path = "store/type_values.rs"]

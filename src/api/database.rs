@@ -1,6 +1,7 @@
 //! The two databases of a migration, as they stand in the manifest: engine, shards, TLS.
 //! Addresses and passwords are in Secrets, which only the Jobs mount.
 
+use crate::store::Engine;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseSpec {
-    /// The kind of server: `MySQL` (also MariaDB) or `PostgreSQL`. `SQLite` is refused.
+    /// The kind of server: `MySQL` (also MariaDB) or `PostgreSQL`. `SQLite` is a file, for runs from a shell
+    /// (`datamigration copy` and `verify`) only; the operator refuses it.
     pub engine: EngineName,
     /// The shards, in the order of their numbers, from 0. One entry: not sharded. Several: rows are divided between them by
     /// `tables[].shardBy`. Entries with the same Secret and key are shards in one database, whose tables are told apart by a
@@ -42,6 +44,15 @@ impl EngineName {
             Self::MySQL => "MySQL",
             Self::PostgreSQL => "PostgreSQL",
             Self::SQLite => "SQLite",
+        }
+    }
+
+    /// The same in the store's words.
+    pub const fn store(self) -> Engine {
+        match self {
+            Self::MySQL => Engine::MySql,
+            Self::PostgreSQL => Engine::Postgres,
+            Self::SQLite => Engine::Sqlite,
         }
     }
 }

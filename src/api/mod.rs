@@ -20,7 +20,7 @@ pub use phase::Phase;
 pub use spec::{DataMigration, DataMigrationSpec, Strategy};
 pub use status::DataMigrationStatus;
 pub use task::{MigrationTask, MigrationTaskSpec, MigrationTaskStatus, TaskKind, TaskPhase};
-pub use validate::{Invalid, validate};
+pub use validate::{Invalid, validate, validate_local};
 
 /// API group of both resources.
 pub const GROUP: &str = "datamigration.dev";

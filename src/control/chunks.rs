@@ -242,7 +242,7 @@ impl ChunkSet {
                      COUNT(CASE WHEN upper_key IS NULL THEN 1 END) FROM {CHUNKS} WHERE {THIS}",
                     big = match tx.engine() {
                         Engine::MySql => "SIGNED",
-                        Engine::Postgres => "BIGINT",
+                        Engine::Postgres | Engine::Sqlite => "BIGINT",
                     }
                 ),
                 &self.binds(),

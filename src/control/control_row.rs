@@ -87,6 +87,8 @@ async fn hold(tx: &mut Tx, hold: &Hold) -> Result<&'static str, ControlError> {
     match (tx.engine(), hold) {
         (Engine::MySql, Hold::Shared) => Ok(" LOCK IN SHARE MODE"),
         (Engine::MySql, Hold::Exclusive) => Ok(" FOR UPDATE"),
+        // A transaction that may write is the file's only one.
+        (Engine::Sqlite, _) => Ok(""),
         (Engine::Postgres, hold) => {
             let function = match hold {
                 Hold::Shared => "pg_advisory_xact_lock_shared",

@@ -49,7 +49,7 @@ pub async fn heartbeat(tx: &mut Tx, instance: &Instance) -> Result<(), ControlEr
              secondary_writes = VALUES(secondary_writes), protocol = VALUES(protocol), seen_at = VALUES(seen_at), \
              failed_second_writes = VALUES(failed_second_writes)"
         }
-        Engine::Postgres => {
+        Engine::Postgres | Engine::Sqlite => {
             "ON CONFLICT (migration, pod_uid, process) DO UPDATE SET pod = excluded.pod, uid = excluded.uid, \
              epoch = excluded.epoch, mode = excluded.mode, secondary_writes = excluded.secondary_writes, \
              protocol = excluded.protocol, seen_at = excluded.seen_at, failed_second_writes = excluded.failed_second_writes"

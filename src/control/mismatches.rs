@@ -55,7 +55,7 @@ pub async fn record_mismatches(
             "ON DUPLICATE KEY UPDATE uid = VALUES(uid), kind = VALUES(kind), base_version = VALUES(base_version), \
              follower_version = VALUES(follower_version), last_seen = VALUES(last_seen), attempts = attempts + 1"
         }
-        Engine::Postgres => {
+        Engine::Postgres | Engine::Sqlite => {
             "ON CONFLICT (migration, table_name, key_hash) DO UPDATE SET uid = excluded.uid, kind = excluded.kind, \
              base_version = excluded.base_version, follower_version = excluded.follower_version, \
              last_seen = excluded.last_seen, attempts = _datamigration_mismatches.attempts + 1"

@@ -16,6 +16,8 @@ pub fn now(engine: Engine) -> &'static str {
     match engine {
         Engine::MySql => "UTC_TIMESTAMP(6)",
         Engine::Postgres => "(clock_timestamp() AT TIME ZONE 'UTC')",
+        // It knows milliseconds, and keeps times as texts.
+        Engine::Sqlite => "strftime('%Y-%m-%d %H:%M:%f000', 'now')",
     }
 }
 
@@ -25,6 +27,11 @@ pub fn later(engine: Engine, wait: Duration) -> String {
     match engine {
         Engine::MySql => format!("({} + INTERVAL {micros} MICROSECOND)", now(engine)),
         Engine::Postgres => format!("({} + INTERVAL '{micros} microseconds')", now(engine)),
+        Engine::Sqlite => format!(
+            "strftime('%Y-%m-%d %H:%M:%f000', 'now', '+{}.{:03} seconds')",
+            wait.as_secs(),
+            wait.subsec_millis()
+        ),
     }
 }
 
@@ -33,6 +40,7 @@ pub fn time_text(engine: Engine, expression: &str) -> String {
     match engine {
         Engine::MySql => format!("DATE_FORMAT({expression}, '%Y-%m-%d %H:%i:%s.%f')"),
         Engine::Postgres => format!("to_char({expression}, 'YYYY-MM-DD HH24:MI:SS.US')"),
+        Engine::Sqlite => expression.to_owned(),
     }
 }
 
@@ -41,6 +49,7 @@ pub fn time_bind(engine: Engine) -> &'static str {
     match engine {
         Engine::MySql => "CAST(? AS DATETIME(6))",
         Engine::Postgres => "CAST(? AS timestamp)",
+        Engine::Sqlite => "?",
     }
 }
 
@@ -51,6 +60,7 @@ pub fn seconds_since(engine: Engine, column: &str) -> String {
         Engine::Postgres => {
             format!("CAST(floor(extract(epoch FROM ((clock_timestamp() AT TIME ZONE 'UTC') - {column}))) AS bigint)")
         }
+        Engine::Sqlite => format!("(unixepoch('now') - unixepoch({column}))"),
     }
 }
 

@@ -40,6 +40,10 @@ pub async fn advance(
             "ON CONFLICT (migration, table_name, base_since) DO UPDATE SET uid = excluded.uid, \
              through = GREATEST(_datamigration_watermarks.through, excluded.through)"
         }
+        Engine::Sqlite => {
+            "ON CONFLICT (migration, table_name, base_since) DO UPDATE SET uid = excluded.uid, \
+             through = MAX(_datamigration_watermarks.through, excluded.through)"
+        }
     };
     tx.execute(
         &format!(

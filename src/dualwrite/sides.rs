@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::{Failure, Fault, Refusal};
 use super::table::TableDefinition;
-use crate::store::{ConnectConfig, Database, StoreError, TablePair, TableSchema, TableSide};
+use crate::store::{ConnectConfig, Database, Engine, StoreError, TablePair, TableSchema, TableSide};
 use crate::words::Side;
 
 #[derive(Debug)]
@@ -77,6 +77,12 @@ impl Sides {
             config.max_connections = 1;
         }
         let database = Database::lazy(&config)?;
+        if database.engine() == Engine::Sqlite {
+            return Err(Fault::from(StoreError::Config {
+                label: config.label,
+                message: "an application writes to MySQL or PostgreSQL; SQLite is for runs from a shell".to_owned(),
+            }));
+        }
         Ok(self.lock().databases.entry((side, use_for)).or_insert(database).clone())
     }
 

@@ -12,7 +12,34 @@ use std::path::{Path, PathBuf};
 pub async fn open(migration: &Migration, common: &Common) -> Result<(Vec<Shard>, Vec<Shard>), LocalError> {
     let source = side(migration, Side::Source, common).await?;
     let target = side(migration, Side::Target, common).await?;
+    for (side, shards) in [(Side::Source, &source), (Side::Target, &target)] {
+        for shard in shards {
+            named(migration, side, &shard.database)?;
+        }
+    }
+    for (from, to) in source.iter().flat_map(|from| target.iter().map(move |to| (from, to))) {
+        if from.database.is_same_file(&to.database) {
+            return Err(LocalError::Usage(
+                "source and target are one SQLite file: a transaction of one side would wait for the other's; give two files"
+                    .to_owned(),
+            ));
+        }
+    }
     Ok((source, target))
+}
+
+/// The manifest says what the database is: conditions and expressions in it are in that engine's SQL.
+fn named(migration: &Migration, side: Side, database: &Database) -> Result<(), LocalError> {
+    let engine = migration.side(side).engine;
+    if engine.store() == database.engine() {
+        return Ok(());
+    }
+    Err(LocalError::Usage(format!(
+        "spec.{}.engine is {}, and the URL is of a {} database; correct one of the two",
+        side.as_str(),
+        engine.as_str(),
+        database.engine()
+    )))
 }
 
 async fn side(migration: &Migration, side: Side, common: &Common) -> Result<Vec<Shard>, LocalError> {

@@ -192,6 +192,7 @@ async fn prepare_database(
     for table in names {
         existing_rows(migration, shard, table).await?;
     }
+    shard.database.prepare_to_write().await?;
     let mut tx = shard.database.begin(TxOptions::default()).await?;
     control::create(&mut tx).await?;
     tx.commit().await?;

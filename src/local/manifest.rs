@@ -2,7 +2,7 @@
 
 use super::LocalError;
 use super::arguments::Common;
-use crate::api::{DataMigration, Migration, validate};
+use crate::api::{DataMigration, Migration, validate_local};
 use kube::ResourceExt;
 use serde::Deserialize;
 use std::io::Read;
@@ -44,7 +44,7 @@ fn parse(text: &str, namespace: &str) -> Result<Migration, String> {
         // Control rows name whose they are; an operator's migration of the same name takes them over.
         raw.metadata.uid = Some("local".to_owned());
     }
-    let mut migration = validate(&raw).map_err(|found| {
+    let mut migration = validate_local(&raw).map_err(|found| {
         let found: Vec<String> = found.iter().map(|one| format!("\n  {one}")).collect();
         format!("the manifest is not valid:{}", found.concat())
     })?;

@@ -12,6 +12,7 @@ mod progress;
 pub use arguments::{CopyArguments, VerifyArguments, help};
 
 use crate::api::Migration;
+use crate::api::database::EngineName;
 use crate::api::task::{MigrationTaskSpec, TaskKind, VerifyScope};
 use crate::workers::{Shard, StatusBoard, TaskContext, WorkError, count, perform, sorted, stop_on_signal, verify};
 use arguments::Common;
@@ -90,6 +91,10 @@ async fn run_copy(arguments: &CopyArguments, stop: &CancellationToken) -> Result
     let mut migration = manifest::read(common)?;
     if let Some(parallelism) = arguments.parallelism {
         migration.copy.parallelism = parallelism;
+    }
+    if migration.target.engine == EngineName::SQLite {
+        // A file has one writer at a time: more would wait for each other, with ever smaller batches.
+        migration.copy.parallelism = 1;
     }
     let tables = manifest::tables(&migration, &common.tables)?;
     let (source, target) = connections::open(&migration, common).await?;

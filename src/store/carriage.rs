@@ -1,6 +1,7 @@
 //! How a pair of columns of two tables is carried: the types' own verdict (`rows::judge`), and what only the engines and
 //! the columns' places tell: tinyint(1), text that stays verbatim inside one engine, keys.
 
+use super::introspect::decimal_text;
 use super::{ColumnSchema, Engine};
 use crate::rows::{Carriage, LogicalType, Verdict, judge};
 
@@ -38,6 +39,21 @@ pub(crate) fn carriage(
     }
     if in_key {
         key(source, target, &mut carriage);
+        let text =
+            |column: &ColumnSchema, engine: Engine| engine == Engine::Sqlite && column.logical == LogicalType::Uuid;
+        if text(source, source_engine) || text(target, target_engine) {
+            spelled_uuid(&mut carriage);
+        }
+    }
+    let short = |column: &ColumnSchema, engine: Engine| {
+        engine == Engine::Sqlite
+            && matches!(column.logical, LogicalType::Decimal { precision, .. } if precision == 0 || precision > 15)
+            && !decimal_text(&column.native)
+    };
+    if short(target, target_engine) && carriage.verdict == Verdict::Exact && !same_engine {
+        carriage.verdict = Verdict::Declared(
+            "SQLite keeps 15 digits of a number in such a column: numbers of more are refused row by row".to_owned(),
+        );
     }
     if without_sign(target) && !without_sign(source) && carriage.verdict == Verdict::Exact {
         carriage.verdict = Verdict::Declared("negative numbers are refused row by row".to_owned());
@@ -79,13 +95,25 @@ fn key(source: &ColumnSchema, target: &ColumnSchema, carriage: &mut Carriage) {
         }
         _ => return,
     };
-    if !text.collation.as_deref().is_some_and(|name| name.contains("_ci")) {
-        carriage.carry = LogicalType::text(None);
-        carriage.verdict = Verdict::Declared(
-            "the key's text is compared with its case: UUIDs in other than lower case with hyphens are refused row by row"
-                .to_owned(),
-        );
+    if !text.collation.as_deref().is_some_and(ignores_case) {
+        spelled_uuid(carriage);
     }
+}
+
+fn spelled_uuid(carriage: &mut Carriage) {
+    if matches!(carriage.verdict, Verdict::Refused(_)) {
+        return;
+    }
+    carriage.carry = LogicalType::text(None);
+    carriage.verdict = Verdict::Declared(
+        "the key's text is compared with its case: UUIDs in other than lower case with hyphens are refused row by row"
+            .to_owned(),
+    );
+}
+
+/// MySQL's collations say so in their names; SQLite has one that does.
+pub(crate) fn ignores_case(collation: &str) -> bool {
+    collation.contains("_ci") || collation.eq_ignore_ascii_case("NOCASE")
 }
 
 #[cfg(test)]

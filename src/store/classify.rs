@@ -20,10 +20,7 @@ pub(crate) fn classify(label: &str, error: &Sqlx) -> StoreError {
             } else if let Some(e) = db.try_downcast_ref::<PgDatabaseError>() {
                 postgres(label, e)
             } else {
-                StoreError::Other {
-                    label,
-                    message: db.message().to_owned(),
-                }
+                other(label, db.as_ref())
             }
         }
         Sqlx::Io(e) => StoreError::ConnectionLost {
@@ -67,6 +64,49 @@ pub(crate) fn classify(label: &str, error: &Sqlx) -> StoreError {
             }
         }
     }
+}
+
+#[cfg(not(feature = "sqlite"))]
+fn other(label: String, error: &dyn sqlx::error::DatabaseError) -> StoreError {
+    let message = error.message().to_owned();
+    StoreError::Other { label, message }
+}
+
+/// SQLite, by its extended result codes.
+#[cfg(feature = "sqlite")]
+fn other(label: String, error: &dyn sqlx::error::DatabaseError) -> StoreError {
+    let code: u32 = error.code().and_then(|code| code.parse().ok()).unwrap_or_default();
+    let message = format!("{} (SQLite {code})", error.message());
+    match (code, code & 0xff) {
+        // a unique index, a primary key, a rowid
+        (2067 | 1555 | 2579, _) => StoreError::Duplicate {
+            label,
+            index: sqlite_index(error.message()),
+            message,
+        },
+        // busy, locked
+        (_, 5 | 6) => StoreError::LockTimeout { label, message },
+        (_, 9) => StoreError::Timeout { label, message },
+        // not permitted, read-only, not authorized
+        (_, 3 | 8 | 23) => StoreError::Privilege { label, message },
+        // out of memory, I/O error, disk full
+        (_, 7 | 10 | 13) => StoreError::Unavailable { label, message },
+        // cannot be opened, is no database
+        (_, 14 | 26) => StoreError::Config { label, message },
+        // too large, a constraint, a type that the column refuses
+        (_, 18..=20) => StoreError::Data { label, message },
+        (_, 1) if message.starts_with("no such table") => StoreError::MissingTable { label, message },
+        _ => StoreError::Other { label, message },
+    }
+}
+
+/// SQLite names the columns of a unique index, not the index: `UNIQUE constraint failed: orders.email`.
+#[cfg(feature = "sqlite")]
+fn sqlite_index(message: &str) -> String {
+    message
+        .rsplit_once("constraint failed: ")
+        .map_or("(not named)", |(_, columns)| columns)
+        .to_owned()
 }
 
 /// The same for the first contact, where a broken stream means that nobody answers.

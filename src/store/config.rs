@@ -13,6 +13,8 @@ use super::StoreError;
 pub enum Engine {
     MySql,
     Postgres,
+    /// A file; only in runs from a shell.
+    Sqlite,
 }
 
 impl fmt::Display for Engine {
@@ -20,6 +22,7 @@ impl fmt::Display for Engine {
         f.write_str(match self {
             Engine::MySql => "MySQL",
             Engine::Postgres => "PostgreSQL",
+            Engine::Sqlite => "SQLite",
         })
     }
 }
@@ -84,15 +87,20 @@ impl ConnectConfig {
             label: self.label.clone(),
             message: message.to_owned(),
         };
-        let shape = "expected mysql://USER:PASSWORD@HOST:PORT/DATABASE or postgres://USER:PASSWORD@HOST:PORT/DATABASE";
+        let shape = "expected mysql://USER:PASSWORD@HOST:PORT/DATABASE or postgres://USER:PASSWORD@HOST:PORT/DATABASE, \
+                     or sqlite:///DIRECTORY/FILE where a run from a shell takes it";
         let url = url::Url::parse(self.url.expose())
             .map_err(|e| config(&format!("the connection URL cannot be read ({e}); {shape}")))?;
         let engine = match url.scheme() {
             "mysql" | "mariadb" => Engine::MySql,
             "postgres" | "postgresql" => Engine::Postgres,
+            "sqlite" => Engine::Sqlite,
             _ => return Err(config(&format!("the connection URL has an unknown scheme; {shape}"))),
         };
         let decoded = |s: &str| percent_decode(s).ok_or_else(|| config("the connection URL has a broken % escape"));
+        if engine == Engine::Sqlite {
+            return super::sqlite_url::parts(&url).map_err(|why| config(&why));
+        }
         let host = url
             .host_str()
             .filter(|h| !h.is_empty())
@@ -107,6 +115,7 @@ impl ConnectConfig {
             port: url.port().unwrap_or(match engine {
                 Engine::MySql => 3306,
                 Engine::Postgres => 5432,
+                Engine::Sqlite => 0,
             }),
             user: decoded(url.username())?,
             password: url.password().map(decoded).transpose()?,
@@ -124,7 +133,7 @@ pub(crate) struct UrlParts {
     pub database: String,
 }
 
-fn percent_decode(s: &str) -> Option<String> {
+pub(super) fn percent_decode(s: &str) -> Option<String> {
     let mut out = Vec::with_capacity(s.len());
     let mut bytes = s.bytes();
     while let Some(b) = bytes.next() {

@@ -33,6 +33,13 @@ pub(crate) enum Pool {
         pool: PgPool,
         options: Box<sqlx::postgres::PgConnectOptions>,
     },
+    #[cfg(feature = "sqlite")]
+    Sqlite {
+        pool: sqlx::SqlitePool,
+        options: Box<sqlx::sqlite::SqliteConnectOptions>,
+        /// Whose turn it is to write.
+        turn: Arc<tokio::sync::Semaphore>,
+    },
 }
 
 impl std::fmt::Debug for Database {
@@ -80,6 +87,24 @@ impl Database {
                     options: Box::new(options),
                 }
             }
+            #[cfg(feature = "sqlite")]
+            Engine::Sqlite => {
+                let options = super::sqlite::options(&parts);
+                Pool::Sqlite {
+                    pool: super::sqlite::pool(config, options.clone()),
+                    options: Box::new(options),
+                    turn: Arc::new(tokio::sync::Semaphore::new(1)),
+                }
+            }
+            #[cfg(not(feature = "sqlite"))]
+            Engine::Sqlite => {
+                return Err(StoreError::Config {
+                    label: config.label.clone(),
+                    message:
+                        "SQLite is for runs from a shell (`datamigration copy` and `verify`); use MySQL or PostgreSQL"
+                            .to_owned(),
+                });
+            }
         };
         Ok(Database {
             pool,
@@ -92,11 +117,24 @@ impl Database {
         match self.pool {
             Pool::MySql { .. } => Engine::MySql,
             Pool::Postgres { .. } => Engine::Postgres,
+            #[cfg(feature = "sqlite")]
+            Pool::Sqlite { .. } => Engine::Sqlite,
         }
     }
 
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// Whether both are the same SQLite file, by whatever path.
+    pub fn is_same_file(&self, other: &Database) -> bool {
+        #[cfg(feature = "sqlite")]
+        if let (Pool::Sqlite { options: a, .. }, Pool::Sqlite { options: b, .. }) = (&self.pool, &other.pool) {
+            let real = |path: &std::path::Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+            return real(a.get_filename()) == real(b.get_filename());
+        }
+        let _ = other;
+        false
     }
 
     /// A new connection, opened and closed: the clearest answer to "can it be reached".
@@ -105,6 +143,8 @@ impl Database {
             match &self.pool {
                 Pool::MySql { options, .. } => super::mysql::try_connect(options).await,
                 Pool::Postgres { options, .. } => super::postgres::try_connect(options).await,
+                #[cfg(feature = "sqlite")]
+                Pool::Sqlite { options, .. } => super::sqlite::try_connect(options).await,
             }
         };
         match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
@@ -165,6 +205,8 @@ impl Database {
                     .await
                     .map(Inner::Postgres)
             }
+            #[cfg(feature = "sqlite")]
+            Pool::Sqlite { pool, turn, .. } => super::sqlite::begin(pool, turn, options).await.map(Inner::Sqlite),
         }
     }
 
@@ -172,6 +214,13 @@ impl Database {
         let (size, idle) = match &self.pool {
             Pool::MySql { pool, .. } => (pool.size(), pool.num_idle()),
             Pool::Postgres { pool, .. } => (pool.size(), pool.num_idle()),
+            #[cfg(feature = "sqlite")]
+            Pool::Sqlite { .. } => {
+                return StoreError::LockTimeout {
+                    label: self.label.to_string(),
+                    message: format!("other transactions held the file for {} ms", within.as_millis()),
+                };
+            }
         };
         let label = self.label.to_string();
         if size >= self.max_connections && idle == 0 {
@@ -244,11 +293,34 @@ impl Database {
         unbroken(alone).await.map_err(|e| classify(&label, &e))
     }
 
+    /// Before a run writes to this database. A SQLite file gets a write-ahead log, for good: with a rollback journal whoever
+    /// reads keeps a writer from committing, and a writer that waits for its commit keeps everybody from reading.
+    pub async fn prepare_to_write(&self) -> Result<()> {
+        #[cfg(feature = "sqlite")]
+        if let Pool::Sqlite { options, .. } = &self.pool {
+            let mode = super::sqlite::write_ahead(options)
+                .await
+                .map_err(|e| classify(&self.label, &e))?;
+            if !mode.eq_ignore_ascii_case("wal") {
+                return Err(StoreError::Config {
+                    label: self.label.to_string(),
+                    message: format!(
+                        "the file keeps its journal mode {mode} and takes no write-ahead log, which a run that writes needs; put \
+                         it on a local disk"
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Closes the pool; transactions under way are finished first.
     pub async fn close(&self) {
         match &self.pool {
             Pool::MySql { pool, .. } => pool.close().await,
             Pool::Postgres { pool, .. } => pool.close().await,
+            #[cfg(feature = "sqlite")]
+            Pool::Sqlite { pool, .. } => pool.close().await,
         }
     }
 }
@@ -256,7 +328,7 @@ impl Database {
 /// Runs to its end even when nobody waits for it any more, and then rolls back. A BEGIN that is dropped on its way gives
 /// its connection back to the pool inside a transaction of which the driver knows nothing: the next one would be part of
 /// it, read-only perhaps.
-async fn unbroken<T: Send + 'static>(
+pub(super) async fn unbroken<T: Send + 'static>(
     begin: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static,
 ) -> Result<T, sqlx::Error> {
     tokio::spawn(begin).await.unwrap_or(Err(sqlx::Error::WorkerCrashed))

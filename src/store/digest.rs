@@ -88,6 +88,8 @@ fn expression(engine: Engine, column: &MappedColumn) -> Option<String> {
     match engine {
         Engine::MySql => mysql_part(column),
         Engine::Postgres => postgres_part(column),
+        // It has no function that digests: rows are read and digested here.
+        Engine::Sqlite => None,
     }
 }
 
@@ -155,6 +157,7 @@ fn row_digest(side: &TableSide, comparison: &Comparison) -> Result<Vec<String>, 
         }
     }
     Ok(match side.engine {
+        Engine::Sqlite => return Err("SQLite has no digests".to_owned()),
         // CONCAT_WS leaves NULLs out: which they were stands at the end, one digit per column that may be NULL.
         Engine::MySql => {
             parts.extend(marks);
@@ -188,7 +191,7 @@ fn range_digests(side: &TableSide, comparison: &Comparison, ranges: &[Range]) ->
         // The limit has MariaDB compute each row's numbers once instead of once per sum.
         sql.filter().push(match side.engine {
             Engine::MySql => " LIMIT 18446744073709551615",
-            Engine::Postgres => "",
+            Engine::Postgres | Engine::Sqlite => "",
         });
         sql.push(&format!(") AS r{nth}"));
     }
@@ -202,7 +205,9 @@ fn row_digests(side: &TableSide, comparison: &Comparison, (after, upto): &Range)
         .filter(|column| matches!(column.logical, LogicalType::Text { .. } | LogicalType::Bytes { .. }))
         .map(|column| match side.engine {
             Engine::MySql => format!("IFNULL(LENGTH({}), 0)", column.name.quoted(side.engine)),
-            Engine::Postgres => format!("COALESCE(octet_length({}), 0)", column.name.quoted(side.engine)),
+            Engine::Postgres | Engine::Sqlite => {
+                format!("COALESCE(octet_length({}), 0)", column.name.quoted(side.engine))
+            }
         })
         .collect();
     let bytes = if wide.is_empty() {
@@ -215,7 +220,7 @@ fn row_digests(side: &TableSide, comparison: &Comparison, (after, upto): &Range)
     sql.push("SELECT ").key_list();
     sql.push(&match side.engine {
         Engine::MySql => format!(", CAST({bytes} AS SIGNED), {digest} FROM "),
-        Engine::Postgres => format!(", CAST({bytes} AS bigint), {digest} FROM "),
+        Engine::Postgres | Engine::Sqlite => format!(", CAST({bytes} AS bigint), {digest} FROM "),
     });
     sql.table().push(" WHERE 1 = 1");
     sql.between(after.as_ref(), upto.as_ref())?;

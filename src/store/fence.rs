@@ -86,6 +86,10 @@ fn triggers(engine: Engine, table: &Ident, fence: &Fence) -> Result<Vec<(String,
             );
             Ok(vec![(name, sql)])
         }
+        Engine::Sqlite => Err(StoreError::Other {
+            label: table.as_str().to_owned(),
+            message: "SQLite is for runs from a shell, which fence nothing".to_owned(),
+        }),
     }
 }
 
@@ -157,7 +161,7 @@ impl Database {
         for (name, _) in triggers(engine, &ident, fence)? {
             let trigger = Ident::new(name)?.quoted(engine);
             let sql = match engine {
-                Engine::MySql => format!("DROP TRIGGER IF EXISTS {trigger}"),
+                Engine::MySql | Engine::Sqlite => format!("DROP TRIGGER IF EXISTS {trigger}"),
                 Engine::Postgres => format!("DROP TRIGGER IF EXISTS {trigger} ON {}", ident.quoted(engine)),
             };
             tx.execute(&sql, &[]).await?;
@@ -266,6 +270,8 @@ impl Tx {
                 .query("SELECT set_config('datamigration.fence_pass', ?, true)", &token)
                 .await
                 .map(|_| ()),
+            // Nothing is fenced there.
+            Engine::Sqlite => Ok(()),
         }
     }
 }

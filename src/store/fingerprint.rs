@@ -76,6 +76,11 @@ impl Tx {
                  FROM pg_attribute a
                  WHERE a.attrelid = to_regclass(quote_ident(?)) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
             }
+            Engine::Sqlite => {
+                "SELECT name, type || CASE WHEN `notnull` THEN ' not null' ELSE '' END
+                        || CASE WHEN hidden IN (2, 3) THEN ' generated' ELSE '' END, pk > 0
+                 FROM pragma_table_xinfo(?) ORDER BY cid"
+            }
         };
         let rows = self.query(sql, &[Value::from(table)]).await?;
         let text = |row: &[Value], at: usize| row.get(at).and_then(Value::as_str).unwrap_or_default().to_owned();

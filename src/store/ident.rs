@@ -34,7 +34,8 @@ impl Ident {
 
     pub fn quoted(&self, engine: Engine) -> String {
         match engine {
-            Engine::MySql => format!("`{}`", self.0.replace('`', "``")),
+            // SQLite takes an unknown name in double quotes for a text.
+            Engine::MySql | Engine::Sqlite => format!("`{}`", self.0.replace('`', "``")),
             Engine::Postgres => format!("\"{}\"", self.0.replace('"', "\"\"")),
         }
     }
@@ -45,7 +46,7 @@ pub(crate) fn literal(text: &str, engine: Engine) -> String {
     let text = text.replace('\0', "").replace('\'', "''");
     match engine {
         Engine::MySql => format!("'{}'", text.replace('\\', "\\\\")),
-        Engine::Postgres => format!("'{text}'"),
+        Engine::Postgres | Engine::Sqlite => format!("'{text}'"),
     }
 }
 

@@ -9,9 +9,12 @@ mod mysql_types;
 mod postgres;
 mod postgres_types;
 mod samples;
+mod sqlite;
+mod sqlite_types;
 
 pub use indexes::Index;
 pub use samples::samples;
+pub(super) use sqlite_types::{Affinity, affinity, decimal_text};
 
 impl Tx {
     /// The table's shape; `None` when there is no such table in the current database or schema (views are none).
@@ -19,6 +22,7 @@ impl Tx {
         match self.engine() {
             Engine::MySql => mysql::table(self, name).await,
             Engine::Postgres => postgres::table(self, name).await,
+            Engine::Sqlite => sqlite::table(self, name).await,
         }
     }
 }

@@ -1,9 +1,8 @@
 //! Keys alone, in the key's own order: where chunks and ranges end, and which keys have a row. Takes no locks.
 
-use super::sql::{Sql, Statement};
+use super::sql::{Sql, Statement, cell};
 use super::{Range, Result, TableSide, Tx};
 use crate::rows::Key;
-use crate::rows::canonical::canonical;
 
 /// Keys asked for in one statement.
 const KEYS: usize = 1_000;
@@ -124,8 +123,8 @@ impl Tx {
         let mut keys = Vec::new();
         self.each(statement, |cells| {
             let values = cells.into_iter().zip(side.key_columns());
-            let values = values.map(|(cell, column)| {
-                canonical(&column.carry, cell).map_err(|why| {
+            let values = values.map(|(raw, column)| {
+                cell(side.engine, column, raw).map_err(|why| {
                     format!(
                         "key column {}.{} holds a value that cannot be carried: {why}",
                         side.table.as_str(),

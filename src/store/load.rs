@@ -3,9 +3,8 @@
 //! canonical `Value` where anything has to be converted or checked.
 
 use super::cells::{self, Cell};
-use super::sql::sendable;
+use super::sql::{self, sendable};
 use super::{Engine, Result, StoreError, TableSide};
-use crate::rows::canonical::canonical;
 use crate::rows::{Key, LogicalType, Value};
 
 /// The fast way of one table in one direction.
@@ -84,7 +83,7 @@ impl Load {
         let form = match (base.engine, follower.engine) {
             (Engine::Postgres, Engine::Postgres) if binary(base, follower) => Form::Binary,
             (_, Engine::Postgres) => Form::Text(lanes(base, follower)),
-            (_, Engine::MySql) => Form::Cells(lanes(base, follower)),
+            (_, Engine::MySql | Engine::Sqlite) => Form::Cells(lanes(base, follower)),
         };
         Load {
             base: base.clone(),
@@ -97,14 +96,14 @@ impl Load {
     pub fn first_way(&self) -> Way {
         match self.follower.engine {
             Engine::Postgres => Way::Fresh,
-            Engine::MySql => Way::Guarded,
+            Engine::MySql | Engine::Sqlite => Way::Guarded,
         }
     }
 
     /// A cell of the base as it is sent to the follower's column.
     pub(crate) fn exact(&self, column: usize, raw: Value) -> Result<Value> {
         let (from, to) = (&self.base.columns[column], &self.follower.columns[column]);
-        canonical(&from.carry, raw)
+        sql::cell(self.base.engine, from, raw)
             .and_then(|value| sendable(self.follower.engine, to, &value))
             .map_err(|why| StoreError::Data {
                 label: self.base.table.as_str().to_owned(),
@@ -119,7 +118,7 @@ impl Load {
     pub(crate) fn key(&self, raw: impl IntoIterator<Item = Value>) -> Result<Key> {
         raw.into_iter()
             .zip(self.base.key_columns())
-            .map(|(cell, column)| canonical(&column.carry, cell))
+            .map(|(raw, column)| sql::cell(self.base.engine, column, raw))
             .collect::<Result<Vec<_>, _>>()
             .map(Key)
             .map_err(|why| StoreError::Data {
@@ -165,6 +164,10 @@ fn lanes(base: &TableSide, follower: &TableSide) -> Vec<Lane> {
 fn lane(base: Engine, follower: Engine, from: &LogicalType, to: &LogicalType) -> Lane {
     use LogicalType as T;
     match (from, to) {
+        // What stands in a column of SQLite need not be what the column was declared for.
+        _ if base == Engine::Sqlite => Lane::Exact,
+        // And what is not a plain number, text or BLOB there has one spelling.
+        (T::Date | T::Decimal { .. } | T::Timestamp { .. }, _) if follower == Engine::Sqlite => Lane::Exact,
         (T::Int { unsigned: true, .. }, T::Int { .. }) if within(from, to) => Lane::Unsigned,
         (T::Int { unsigned: false, .. }, T::Int { .. }) if within(from, to) => Lane::Int,
         // PostgreSQL's NaN, infinities and -0 are none of MySQL's.

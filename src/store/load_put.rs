@@ -1,10 +1,11 @@
 //! Puts a batch into the follower in the cheapest form that it takes: COPY into PostgreSQL, wide INSERTs whose text never
-//! changes into MySQL. The caller's transaction carries the progress too.
+//! changes into MySQL and SQLite. The caller's transaction carries the progress too.
 
 use std::sync::Arc;
 
+use sqlx::error::BoxDynError;
 use sqlx::mysql::MySqlArguments;
-use sqlx::{Arguments as _, AssertSqlSafe, MySqlConnection, PgConnection};
+use sqlx::{Arguments, AssertSqlSafe, Database, Executor, IntoArguments, MySql, PgConnection};
 
 use super::cells::{self, BINARY_TRAILER, Cell};
 use super::load::Form;
@@ -34,7 +35,9 @@ impl Tx {
                 }
                 Way::Guarded => staged(tx, load, batch).await,
             },
-            Inner::MySql(tx) => insert(tx, load, batch).await,
+            Inner::MySql(tx) => insert::<MySql>(tx, load, batch).await,
+            #[cfg(feature = "sqlite")]
+            Inner::Sqlite(open) => insert::<sqlx::Sqlite>(open.connection(), load, batch).await,
         };
         self.settle(Some(outcome))
     }
@@ -62,7 +65,12 @@ async fn staged(conn: &mut PgConnection, load: &Load, batch: &Batch) -> Result<(
     Ok(())
 }
 
-async fn insert(conn: &mut MySqlConnection, load: &Load, batch: &Batch) -> Result<(), sqlx::Error> {
+async fn insert<DB>(conn: &mut DB::Connection, load: &Load, batch: &Batch) -> Result<(), sqlx::Error>
+where
+    DB: Database,
+    DB::Arguments: Parameters + IntoArguments<DB>,
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
     let columns = load.follower.columns.len();
     let shapes = SHAPES
         .iter()
@@ -76,14 +84,14 @@ async fn insert(conn: &mut MySqlConnection, load: &Load, batch: &Batch) -> Resul
         }
         let sql: Arc<str> = rowops::insert_many(&load.follower, rows).into();
         let size = packed.0.len() / left * rows;
-        let mut next = Some(packed.arguments(rows * columns, size)?);
+        let mut next = Some(packed.arguments::<DB::Arguments>(rows * columns, size)?);
         while let Some(arguments) = next.take() {
             left -= rows;
             let statement = sqlx::query_with(AssertSqlSafe(sql.clone()), arguments);
             // While the server works at one statement, the next one's parameters are written down.
             let (done, following) = futures::join!(statement.execute(&mut *conn), async {
                 (left >= rows)
-                    .then(|| packed.arguments(rows * columns, size))
+                    .then(|| packed.arguments::<DB::Arguments>(rows * columns, size))
                     .transpose()
             });
             done?;
@@ -98,26 +106,49 @@ struct Packed<'b>(&'b [u8]);
 
 impl Packed<'_> {
     /// Takes so many cells off; `size`: about how many bytes they are.
-    fn arguments(&mut self, cells: usize, size: usize) -> Result<MySqlArguments, sqlx::Error> {
-        let mut arguments = MySqlArguments::default();
+    fn arguments<A: Parameters>(&mut self, cells: usize, size: usize) -> Result<A, sqlx::Error> {
+        let mut arguments = A::default();
         arguments.reserve(cells, size);
         for _ in 0..cells {
             let (cell, rest) = cells::unpack(self.0).ok_or_else(|| sqlx::Error::Encode("a batch is cut off".into()))?;
             self.0 = rest;
-            bind(&mut arguments, &cell).map_err(sqlx::Error::Encode)?;
+            arguments.bind(&cell).map_err(sqlx::Error::Encode)?;
         }
         Ok(arguments)
     }
 }
 
-fn bind(arguments: &mut MySqlArguments, cell: &Cell<'_>) -> Result<(), sqlx::error::BoxDynError> {
-    match cell {
-        Cell::Null => arguments.add(None::<&str>),
-        Cell::Int(n) => arguments.add(*n),
-        Cell::Unsigned(n) => arguments.add(*n),
-        Cell::Float(x) => arguments.add(*x),
-        Cell::Float32(x) => arguments.add(f64::from(*x)),
-        Cell::Text(text) => arguments.add(*text),
-        Cell::Bytes(bytes) => arguments.add(*bytes),
+/// The values of one INSERT.
+trait Parameters: Arguments {
+    fn bind(&mut self, cell: &Cell<'_>) -> Result<(), BoxDynError>;
+}
+
+impl Parameters for MySqlArguments {
+    fn bind(&mut self, cell: &Cell<'_>) -> Result<(), BoxDynError> {
+        match cell {
+            Cell::Null => self.add(None::<&str>),
+            Cell::Int(n) => self.add(*n),
+            Cell::Unsigned(n) => self.add(*n),
+            Cell::Float(x) => self.add(*x),
+            Cell::Float32(x) => self.add(f64::from(*x)),
+            Cell::Text(text) => self.add(*text),
+            Cell::Bytes(bytes) => self.add(*bytes),
+        }
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl Parameters for sqlx::sqlite::SqliteArguments {
+    fn bind(&mut self, cell: &Cell<'_>) -> Result<(), BoxDynError> {
+        match cell {
+            Cell::Null => Arguments::add(self, None::<&str>),
+            Cell::Int(n) => Arguments::add(self, *n),
+            // Its columns hold no larger ones.
+            Cell::Unsigned(n) => Arguments::add(self, i64::try_from(*n)?),
+            Cell::Float(x) => Arguments::add(self, *x),
+            Cell::Float32(x) => Arguments::add(self, f64::from(*x)),
+            Cell::Text(text) => Arguments::add(self, *text),
+            Cell::Bytes(bytes) => Arguments::add(self, *bytes),
+        }
     }
 }

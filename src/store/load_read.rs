@@ -31,6 +31,8 @@ pub struct Reader {
 enum Connection {
     MySql(sqlx::MySqlConnection),
     Postgres(sqlx::PgConnection),
+    #[cfg(feature = "sqlite")]
+    Sqlite(sqlx::SqliteConnection),
 }
 
 impl Reader {
@@ -60,6 +62,8 @@ impl Reader {
                     self.copied(conn, after, upto, limit, bytes).await?
                 }
                 Connection::Postgres(conn) => self.read_postgres(conn, after, upto, limit, bytes).await?,
+                #[cfg(feature = "sqlite")]
+                Connection::Sqlite(conn) => self.read_sqlite(conn, after, upto, limit, bytes).await?,
             };
             Ok((batch, whole.then_some(connection)))
         };
@@ -97,6 +101,11 @@ impl Reader {
                 conn.execute(AssertSqlSafe(sql)).await.map_err(refused)?;
                 Ok(Connection::Postgres(conn))
             }
+            #[cfg(feature = "sqlite")]
+            Pool::Sqlite { options, .. } => super::sqlite::reader(options)
+                .await
+                .map(Connection::Sqlite)
+                .map_err(refused),
         }
     }
 
@@ -177,6 +186,35 @@ impl Reader {
                 .key(cells.collect::<Result<Vec<_>, _>>().map_err(|e| self.failed(&e))?)
         });
         Ok(made.finish(key.transpose()?, limit, bytes))
+    }
+
+    #[cfg(feature = "sqlite")]
+    async fn read_sqlite(
+        &self,
+        conn: &mut sqlx::SqliteConnection,
+        after: Option<&Key>,
+        upto: Option<&Key>,
+        limit: u32,
+        bytes: usize,
+    ) -> Result<(Batch, bool)> {
+        let statement = self.statement(after, upto, limit)?;
+        let mut found = super::sqlite::prepared(&statement).fetch(conn);
+        let mut made = Made::default();
+        let mut last = None;
+        while let Some(row) = found.try_next().await.map_err(|e| self.failed(&e))? {
+            let cells = super::sqlite::decode(&row).map_err(|e| self.failed(&e))?;
+            let key: Vec<Value> = self.load.base.key.iter().map(|&i| cells[i].clone()).collect();
+            for (i, raw) in cells.into_iter().enumerate() {
+                self.add(&mut made, i, &Carried::Owned(self.load.exact(i, raw)?));
+            }
+            made.rows += 1;
+            last = Some(key);
+            if made.data.len() >= bytes {
+                break;
+            }
+        }
+        let key = last.map(|key| self.load.key(key)).transpose()?;
+        Ok(made.finish(key, limit, bytes))
     }
 
     fn statement(&self, after: Option<&Key>, upto: Option<&Key>, limit: u32) -> Result<super::sql::Statement> {

@@ -41,6 +41,8 @@ impl Database {
                 .await
                 .map(|running| running.map(|running| running.saturating_sub(1))),
             Engine::Postgres => running_postgres(&mut tx).await,
+            // A file serves nobody.
+            Engine::Sqlite => Ok(None),
         };
         tx.rollback().await;
         found?.ok_or_else(|| self.unmeasured("the server does not say how many statements it runs"))
@@ -52,6 +54,7 @@ impl Database {
         let found = match tx.engine() {
             Engine::MySql => replication_mysql(&mut tx).await,
             Engine::Postgres => replication_postgres(&mut tx).await,
+            Engine::Sqlite => Ok(Replication::Alone),
         };
         tx.rollback().await;
         found
@@ -126,6 +129,22 @@ impl Tx {
                             .map(|row| {
                                 let names = row.columns().iter().map(|column| column.name().to_owned());
                                 Ok(names.zip(postgres::decode(row)?).collect())
+                            })
+                            .collect()
+                    })
+                }),
+                None => Some(Ok(Vec::new())),
+            },
+            #[cfg(not(feature = "sqlite"))]
+            Engine::Sqlite => Some(Ok(Vec::new())),
+            #[cfg(feature = "sqlite")]
+            Engine::Sqlite => match self.sqlite() {
+                Some(connection) => within(sqlx::query(sql).fetch_all(connection)).await.map(|rows| {
+                    rows.and_then(|rows| {
+                        rows.iter()
+                            .map(|row| {
+                                let names = row.columns().iter().map(|column| column.name().to_owned());
+                                Ok(names.zip(super::sqlite::decode(row)?).collect())
                             })
                             .collect()
                     })

@@ -33,6 +33,10 @@ mod sharding;
 mod side;
 mod sketches;
 mod sql;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod sqlite_url;
+mod sqlite_values;
 mod tx;
 
 pub use carriage::verdict;

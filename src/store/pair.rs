@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use super::carriage::{carriage, held};
+use super::carriage::{self, carriage, held};
 use super::computed::{Computed, Way};
+use super::introspect::decimal_text;
 use super::side::{Back, ColumnMapping, MappedColumn, PairProblem, TableMapping, TablePair, TableSide};
 use super::{ColumnSchema, Engine, Ident, KeyRequest, TableSchema};
 use crate::rows::{Comparison, LogicalType, Verdict, compare};
@@ -259,7 +260,14 @@ impl Builder<'_> {
             KeyRequest::Columns(&self.mapping.key)
         };
         let Some(key) = self.source.identifying_key(request).cloned() else {
-            let message = if self.mapping.key.is_empty() {
+            let message = if self.mapping.key.is_empty() && !self.source.primary_key.is_empty() {
+                format!(
+                    "the primary key of table {} may be NULL or is more than whole columns: SQLite lets it, and such a row has no \
+                     identity; make the table anew with NOT NULL at ({}), or name the columns of a unique, not-null index as `key`",
+                    self.source.name,
+                    self.source.primary_key.join(", ")
+                )
+            } else if self.mapping.key.is_empty() {
                 format!(
                     "table {} has no primary key: a row needs an identity; add a primary key, or name the columns of a unique, not-null index as `key`",
                     self.source.name
@@ -412,12 +420,18 @@ fn unfit_key(engine: Engine, column: &ColumnSchema) -> Option<&'static str> {
             Some("an enumeration is ordered by position and compared by text")
         }
         (LogicalType::Native { .. }, _) => Some("such values may be equal and spelled differently"),
+        (LogicalType::Time { .. } | LogicalType::Timestamp { .. }, Engine::Sqlite) => {
+            Some("times are texts there, and one moment has several spellings")
+        }
+        (LogicalType::Decimal { .. }, Engine::Sqlite) if decimal_text(&column.native) => {
+            Some("such a number is a text there, and one number has several spellings")
+        }
         _ => None,
     }
 }
 
 fn ignores_case(column: &ColumnSchema) -> bool {
-    column.collation.as_deref().is_some_and(|c| c.contains("_ci")) || column.native == "citext"
+    column.collation.as_deref().is_some_and(carriage::ignores_case) || column.native == "citext"
 }
 
 #[allow(clippy::too_many_arguments)] // one constructor, called twice, above

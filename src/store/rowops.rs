@@ -3,9 +3,8 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::sql::{Beyond, Lock, Sql, Statement, check_rows};
-use super::{Engine, Result, StoreError, TableSide, Tx};
-use crate::rows::canonical::canonical;
+use super::sql::{Beyond, Lock, Sql, Statement, cell, check_rows};
+use super::{Engine, Result, StoreError, TableSide, Tx, sqlite_values};
 use crate::rows::{Key, Row, Value};
 
 /// Servers take at most 65,535 parameters in a statement; far fewer keep planning cheap.
@@ -128,7 +127,7 @@ impl Tx {
                 let values = cells
                     .into_iter()
                     .zip(&side.columns)
-                    .map(|(cell, c)| canonical(&c.carry, cell).map_err(|why| (c.name.as_str(), why)));
+                    .map(|(raw, c)| cell(side.engine, c, raw).map_err(|why| (c.name.as_str(), why)));
                 values.collect::<Result<Vec<_>, _>>().map(|values| Row { values })
             })
             .collect::<Result<Vec<_>, _>>()
@@ -200,7 +199,8 @@ pub(super) fn read_keys(side: &TableSide, keys: &[Key], lock: Lock) -> Result<St
     }
     sql.push(" WHERE ").key_in(keys)?.filter().order_by_key(false);
     sql.push(match (lock, side.engine) {
-        (Lock::None, _) => "",
+        // A transaction that may write has SQLite's whole file to itself.
+        (Lock::None, _) | (_, Engine::Sqlite) => "",
         (Lock::Share, Engine::MySql) => " LOCK IN SHARE MODE",
         (Lock::Share, Engine::Postgres) => " FOR SHARE",
         (Lock::NoKeyUpdate, Engine::Postgres) => " FOR NO KEY UPDATE",
@@ -224,25 +224,40 @@ pub(super) fn read_window(
     let whole = |t: &str| floor(t, digits);
     let mut sql = Sql::new(side);
     sql.push("SELECT ").select_list().push(" FROM ").table().push(" WHERE ");
-    sql.column(v).push(" >= ").bind(v, &whole(from))?;
-    sql.push(" AND ").column(v).push(" < ").bind(v, &whole(to))?;
+    let stored = version(side, &sql.quoted(v));
+    sql.push(&stored).push(" >= ").bind(v, &whole(from))?;
+    sql.push(" AND ").push(&stored).push(" < ").bind(v, &whole(to))?;
     if let Some((version, key)) = after {
         let version = Value::text(version);
-        sql.push(" AND (").column(v).push(" > ").bind(v, &version)?;
+        sql.push(" AND (").push(&stored).push(" > ").bind(v, &version)?;
         sql.push(" OR (")
-            .column(v)
+            .push(&stored)
             .push(" = ")
             .bind(v, &version)?
             .push(" AND ")
             .key_beyond(key, Beyond::After)?
             .push("))");
     }
-    sql.filter().push(" ORDER BY ").stored(v).push(", ");
+    sql.filter().push(" ORDER BY ");
+    if side.engine == Engine::Sqlite {
+        sql.push(&stored);
+    } else {
+        sql.stored(v);
+    }
+    sql.push(", ");
     sql.list(&side.key, ", ", |sql, &i| {
         sql.stored(i);
     });
     sql.push(&format!(" LIMIT {limit}"));
     Ok(sql.finish())
+}
+
+/// A stored version as it can be compared in SQL.
+fn version(side: &TableSide, stored: &str) -> String {
+    match side.engine {
+        Engine::MySql | Engine::Postgres => stored.to_owned(),
+        Engine::Sqlite => sqlite_values::moment(stored),
+    }
 }
 
 /// A timestamp cut to a precision. As a window's bound: rows of the tick that has begun belong to the next window.
@@ -275,7 +290,7 @@ fn upsert(side: &TableSide, rows: &[Row], guarded: bool) -> Result<Statement, St
         Engine::Postgres => {
             sql.select_rows(rows)?;
         }
-        Engine::MySql => {
+        Engine::MySql | Engine::Sqlite => {
             sql.push("VALUES ");
             for (n, row) in rows.iter().enumerate() {
                 sql.push(if n > 0 { ", (" } else { "(" });
@@ -288,7 +303,7 @@ fn upsert(side: &TableSide, rows: &[Row], guarded: bool) -> Result<Statement, St
     }
     match side.engine {
         Engine::MySql => on_duplicate_key(&mut sql, side, guarded),
-        Engine::Postgres => on_conflict(&mut sql, side, guarded),
+        Engine::Postgres | Engine::Sqlite => on_conflict(&mut sql, side, guarded),
     }
     Ok(sql.finish())
 }
@@ -353,7 +368,13 @@ fn on_conflict(sql: &mut Sql<'_>, side: &TableSide, guarded: bool) {
     sql.push(" ON CONFLICT (").list(&side.key, ", ", |sql, &i| {
         sql.column(i);
     });
-    let others: Vec<usize> = (0..side.columns.len()).filter(|i| !side.key.contains(i)).collect();
+    // Where the collation takes two spellings as one key, the base's spelling is right.
+    let spelled = |i: usize| {
+        side.engine == Engine::Sqlite && matches!(side.columns[i].logical, crate::rows::LogicalType::Text { .. })
+    };
+    let others: Vec<usize> = (0..side.columns.len())
+        .filter(|&i| !side.key.contains(&i) || spelled(i))
+        .collect();
     if others.is_empty() {
         sql.push(") DO NOTHING");
         return;
@@ -364,8 +385,8 @@ fn on_conflict(sql: &mut Sql<'_>, side: &TableSide, guarded: bool) {
     });
     if guarded {
         let v = sql.quoted(side.version);
-        let table = side.table.quoted(Engine::Postgres);
-        sql.push(&format!(" WHERE EXCLUDED.{v} > {table}.{v}"));
+        let stored = version(side, &format!("{}.{v}", side.table.quoted(side.engine)));
+        sql.push(&format!(" WHERE EXCLUDED.{v} > {stored}"));
     }
 }
 
@@ -381,7 +402,10 @@ pub(crate) fn insert_many(side: &TableSide, rows: usize) -> String {
         .push(") VALUES ");
     let row = format!("({})", vec!["?"; side.columns.len()].join(", "));
     sql.push(&vec![row.as_str(); rows].join(", "));
-    on_duplicate_key(&mut sql, side, true);
+    match side.engine {
+        Engine::MySql => on_duplicate_key(&mut sql, side, true),
+        Engine::Postgres | Engine::Sqlite => on_conflict(&mut sql, side, true),
+    }
     sql.finish().sql
 }
 
@@ -409,7 +433,7 @@ fn delete(side: &TableSide, keys: &[Key]) -> Result<Statement, String> {
 fn stamp(side: &TableSide, rows: &[(Key, Option<Value>)]) -> Result<Statement, String> {
     let v = side.version;
     let digits = side.version_digits;
-    let now = now(side);
+    let now = now(side)?;
     let mut sql = Sql::new(side);
     sql.push("UPDATE ").table().push(" SET ").column(v).push(" = ");
     let known: Vec<(&Key, &Value)> = rows
@@ -417,7 +441,9 @@ fn stamp(side: &TableSide, rows: &[(Key, Option<Value>)]) -> Result<Statement, S
         .filter_map(|(k, s)| s.as_ref().filter(|s| !s.is_null()).map(|s| (k, s)))
         .collect();
     let tick = (digits >= 3).then(|| match side.engine {
-        Engine::MySql => format!(" + INTERVAL {} MICROSECOND", 10u32.pow(6 - u32::from(digits.min(6)))),
+        Engine::MySql | Engine::Sqlite => {
+            format!(" + INTERVAL {} MICROSECOND", 10u32.pow(6 - u32::from(digits.min(6))))
+        }
         Engine::Postgres => format!(" + INTERVAL '{} microseconds'", 10u32.pow(6 - u32::from(digits.min(6)))),
     });
     let after = |sql: &mut Sql<'_>, stored: &Value| -> Result<(), String> {
@@ -453,9 +479,12 @@ fn stamp(side: &TableSide, rows: &[(Key, Option<Value>)]) -> Result<Statement, S
 }
 
 /// The database's own clock in the precision of a version, cut and never rounded up.
-fn now(side: &TableSide) -> String {
+fn now(side: &TableSide) -> Result<String, String> {
     use crate::rows::LogicalType::Timestamp;
-    match side.engine {
+    Ok(match side.engine {
+        Engine::Sqlite => {
+            return Err("SQLite is for runs from a shell, which stamp no versions; an application writes to MySQL or PostgreSQL".to_owned());
+        }
         Engine::MySql => format!("NOW({})", side.version_digits.min(6)),
         Engine::Postgres => {
             let clock = if matches!(side.columns[side.version].logical, Timestamp { utc: true, .. }) {
@@ -469,7 +498,7 @@ fn now(side: &TableSide) -> String {
                 _ => format!("date_trunc('second', {clock})"),
             }
         }
-    }
+    })
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! Trying on real rows what a manifest brings as SQL, before anything depends on it: its conditions, its expressions, and
 //! whether what they compute finds its way back. Nothing that is there is changed.
 
-use super::sql::{Sql, Statement, rendered};
+use super::sql::{Sql, Statement, cell, rendered};
 use super::{Engine, Ident, Result, TableSide, Tx};
-use crate::rows::canonical::canonical;
 
 impl Tx {
     /// Applies the side's condition to some rows.
@@ -21,9 +20,9 @@ impl Tx {
     /// Reads one column of some rows, expression or not.
     pub async fn try_column(&mut self, side: &TableSide, column: usize, rows: u32) -> Result<()> {
         let cells = self.fetch(&one_column(side, column, rows)).await?;
-        let carry = &side.columns[column].carry;
-        for cell in cells.into_iter().flatten() {
-            canonical(carry, cell).map_err(|why| self.data(why))?;
+        let column = &side.columns[column];
+        for raw in cells.into_iter().flatten() {
+            cell(side.engine, column, raw).map_err(|why| self.data(why))?;
         }
         Ok(())
     }
@@ -38,6 +37,7 @@ impl Tx {
             Engine::Postgres => format!(
                 "CREATE TEMPORARY TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING INDEXES) ON COMMIT DROP"
             ),
+            Engine::Sqlite => return Err(self.other("SQLite cannot make a table like another one".to_owned())),
         };
         self.execute(&sql, &[]).await?;
         Ok(on_scratch(side, &scratch))
@@ -48,7 +48,7 @@ impl Tx {
         let name = scratch.table.quoted(scratch.engine);
         let temporary = match scratch.engine {
             Engine::MySql => "TEMPORARY ",
-            Engine::Postgres => "",
+            Engine::Postgres | Engine::Sqlite => "",
         };
         self.execute(&format!("DROP {temporary}TABLE {name}"), &[])
             .await

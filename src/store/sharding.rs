@@ -153,6 +153,7 @@ fn integer(engine: Engine, column: &MappedColumn) -> Result<String, String> {
         } => Ok(match engine {
             Engine::MySql => name,
             Engine::Postgres => format!("COALESCE(NULLIF({name}, 'NaN'), 0)"),
+            Engine::Sqlite => return Err("a SQLite file is no shard".to_owned()),
         }),
         _ => Err("Modulo and Range need an integer; use another column, or Hash".to_owned()),
     }
@@ -190,6 +191,7 @@ fn spelled(side: &TableSide, column: &MappedColumn) -> Result<String, String> {
             match engine {
                 Engine::MySql => format!("TRIM(TRAILING ' ' FROM CONVERT({name} USING utf8mb4))"),
                 Engine::Postgres => format!("rtrim(CAST({name} AS text), ' ')"),
+                Engine::Sqlite => return Err("a SQLite file is no shard".to_owned()),
             }
         }
         (T::Uuid, _, Engine::MySql) => format!("LOWER(CAST({name} AS CHAR))"),
@@ -207,7 +209,8 @@ fn spelled(side: &TableSide, column: &MappedColumn) -> Result<String, String> {
 /// The first 32 bits of the MD5 of all texts with their lengths.
 fn hash(engine: Engine, texts: &[String]) -> String {
     match engine {
-        Engine::MySql => {
+        // SQLite's columns have no such texts (`spelled`).
+        Engine::MySql | Engine::Sqlite => {
             let parts: Vec<String> = texts
                 .iter()
                 .map(|text| format!("LENGTH({text}), ':', {text}"))
@@ -238,7 +241,7 @@ fn is_bits(column: &MappedColumn) -> bool {
 fn ignores(side: &TableSide, column: &MappedColumn) -> bool {
     match side.engine {
         Engine::Postgres => column.native == "citext",
-        Engine::MySql => side
+        Engine::MySql | Engine::Sqlite => side
             .schema
             .column(column.name.as_str())
             .and_then(|schema| schema.collation.as_deref())

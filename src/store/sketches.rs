@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use super::classify::classify;
 use super::rowops::{read_after, read_keys, read_window};
-use super::sql::{Bind, Lock, Statement};
+use super::sql::{Bind, Lock, Statement, cell};
 use super::{Engine, Result, StoreError, TableSide, Tx, mysql, postgres};
-use crate::rows::canonical::canonical;
 use crate::rows::{Comparison, Key, Row, Sketch, Value};
 
 /// A stream that has not ended by then is given up; the server's own limit is shorter.
@@ -68,8 +67,8 @@ impl Tx {
         let mut found = Vec::new();
         self.each(statement, |cells| {
             let values = cells.into_iter().zip(&side.columns);
-            let values = values.map(|(cell, column)| {
-                canonical(&column.carry, cell).map_err(|why| misfit(side, column.name.as_str(), &why))
+            let values = values.map(|(raw, column)| {
+                cell(side.engine, column, raw).map_err(|why| misfit(side, column.name.as_str(), &why))
             });
             let row = Row {
                 values: values.collect::<Result<_, String>>()?,
@@ -115,6 +114,16 @@ impl Tx {
                     let mut rows = query.persistent(kept).fetch(connection);
                     while let Some(row) = rows.try_next().await? {
                         one(postgres::decode(&row)?);
+                    }
+                }
+                #[cfg(not(feature = "sqlite"))]
+                Engine::Sqlite => {}
+                #[cfg(feature = "sqlite")]
+                Engine::Sqlite => {
+                    let Some(connection) = self.sqlite() else { return Ok(()) };
+                    let mut rows = super::sqlite::prepared(statement).persistent(kept).fetch(connection);
+                    while let Some(row) = rows.try_next().await? {
+                        one(super::sqlite::decode(&row)?);
                     }
                 }
             }

@@ -8,7 +8,7 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{MySql, Postgres};
 
-use super::{Engine, MappedColumn, TableSide};
+use super::{Engine, Ident, MappedColumn, TableSide, sqlite_values};
 use crate::rows::{Key, LogicalType, Row, Value, canonical};
 
 /// How rows are locked while they are read.
@@ -124,6 +124,26 @@ impl<'t> Sql<'t> {
         self.table().push(".").column(i)
     }
 
+    /// A column of the key in the order of the key's index.
+    fn keyed(&mut self, i: usize) -> &mut Self {
+        self.column(i).collation(i)
+    }
+
+    /// SQLite compares by what the column was declared with, which need not be how the key's index is ordered, and of
+    /// which only the index can be asked.
+    fn collation(&mut self, i: usize) -> &mut Self {
+        let side = self.side;
+        let column = &side.columns[i];
+        if side.engine == Engine::Sqlite
+            && matches!(column.logical, LogicalType::Text { .. })
+            && let Some(schema) = side.schema.column(column.name.as_str())
+            && let Some(Ok(collation)) = schema.collation.as_deref().map(Ident::new)
+        {
+            self.push(" COLLATE ").push(&collation.quoted(side.engine));
+        }
+        self
+    }
+
     pub fn quoted(&self, i: usize) -> String {
         self.side.columns[i].name.quoted(self.side.engine)
     }
@@ -167,7 +187,7 @@ impl<'t> Sql<'t> {
                 let parameter = mysql_comparand(&column.logical);
                 self.push(&parameter)
             }
-            Engine::MySql => self.push("?"),
+            Engine::MySql | Engine::Sqlite => self.push("?"),
             Engine::Postgres => {
                 let parameter = format!("CAST(${} AS {})", self.binds.len(), postgres_cast(column));
                 self.push(&parameter)
@@ -236,7 +256,7 @@ impl<'t> Sql<'t> {
         let side = self.side;
         self.push(" ORDER BY ");
         self.list(&side.key, ", ", |sql, &i| {
-            sql.stored(i);
+            sql.stored(i).collation(i);
             if descending {
                 sql.push(" DESC");
             }
@@ -248,7 +268,7 @@ impl<'t> Sql<'t> {
         self.key_arity(key)?;
         for (n, (&i, value)) in side.key.iter().zip(&key.0).enumerate() {
             self.push(if n > 0 { " AND " } else { "" })
-                .column(i)
+                .keyed(i)
                 .push(" = ")
                 .bind(i, value)?;
         }
@@ -268,10 +288,25 @@ impl<'t> Sql<'t> {
             let cast = format!(" AS {}[]))", postgres_cast(&side.columns[*i]));
             self.push(&cast);
         } else if let [i] = side.key[..] {
-            self.column(i).push(" IN (");
+            self.keyed(i).push(" IN (");
             for (n, key) in keys.iter().enumerate() {
                 self.key_arity(key)?;
                 self.push(if n > 0 { ", " } else { "" }).bind(i, &key.0[0])?;
+            }
+            self.push(")");
+        } else if side.engine == Engine::Sqlite {
+            // A chain of ORs is as deep as it is long there, and too deep soon.
+            self.push("(").list(&side.key, ", ", |sql, &i| {
+                sql.keyed(i);
+            });
+            self.push(") IN (VALUES ");
+            for (n, key) in keys.iter().enumerate() {
+                self.key_arity(key)?;
+                self.push(if n > 0 { ", (" } else { "(" });
+                for (m, (&i, value)) in side.key.iter().zip(&key.0).enumerate() {
+                    self.push(if m > 0 { ", " } else { "" }).bind(i, value)?;
+                }
+                self.push(")");
             }
             self.push(")");
         } else {
@@ -288,12 +323,12 @@ impl<'t> Sql<'t> {
     pub fn key_beyond(&mut self, key: &Key, beyond: Beyond) -> Result<&mut Self, String> {
         let side = self.side;
         self.key_arity(key)?;
-        if self.side.engine == Engine::Postgres || side.key.len() == 1 {
-            // PostgreSQL reads a row comparison off the index; MySQL does not.
+        if self.side.engine != Engine::MySql || side.key.len() == 1 {
+            // PostgreSQL and SQLite read a row comparison off the index; MySQL does not.
             let many = side.key.len() > 1;
             self.push(if many { "(" } else { "" });
             self.list(&side.key, ", ", |sql, &i| {
-                sql.column(i);
+                sql.keyed(i);
             });
             self.push(if many { ") " } else { " " })
                 .push(beyond.last())
@@ -426,7 +461,8 @@ pub(crate) fn rendered(engine: Engine, column: &MappedColumn) -> String {
     }
     let name = column.name.quoted(engine);
     match (engine, &column.logical) {
-        (_, LogicalType::Float32 | LogicalType::Float64)
+        (Engine::Sqlite, _)
+        | (_, LogicalType::Float32 | LogicalType::Float64)
         | (Engine::MySql, LogicalType::Text { .. } | LogicalType::Enum { .. } | LogicalType::Set { .. })
         | (Engine::Postgres, LogicalType::Bool) => name,
         (_, logical) if logical.is_binary() => name,
@@ -454,7 +490,18 @@ fn computed(engine: Engine, carry: &LogicalType, expression: &str) -> String {
         (Engine::Postgres, LogicalType::Bytes { .. }) => format!("CAST(({expression}) AS bytea)"),
         (Engine::Postgres, LogicalType::Bool) => format!("CAST(({expression}) AS boolean)"),
         (Engine::Postgres, _) => format!("CAST(({expression}) AS text)"),
+        // As it comes: a cast would make a number of any text.
+        (Engine::Sqlite, _) => format!("({expression})"),
     }
+}
+
+/// A cell of a side as its server rendered it, in the one spelling of `carry`.
+pub(crate) fn cell(engine: Engine, column: &MappedColumn, raw: Value) -> Result<Value, String> {
+    let raw = match engine {
+        Engine::MySql | Engine::Postgres => raw,
+        Engine::Sqlite => sqlite_values::read(column, raw)?,
+    };
+    canonical::canonical(&column.carry, raw)
 }
 
 /// The value as it is bound, if the column holds it exactly.
@@ -476,6 +523,11 @@ pub(crate) fn sendable(engine: Engine, column: &MappedColumn, value: &Value) -> 
         _ => {}
     }
     canonical::fits(&column.logical, value)?;
+    if engine == Engine::Sqlite
+        && let Some(given) = sqlite_values::given(column, value)?
+    {
+        return Ok(given);
+    }
     if let (Engine::MySql, Value::Float(x)) = (engine, value) {
         if !x.is_finite() {
             return Err(format!("{x} is no number to MySQL"));

@@ -34,6 +34,8 @@ pub struct Tx {
 pub(crate) enum Inner {
     MySql(Transaction<'static, MySql>),
     Postgres(Transaction<'static, Postgres>),
+    #[cfg(feature = "sqlite")]
+    Sqlite(super::sqlite::Open),
 }
 
 impl Tx {
@@ -51,6 +53,8 @@ impl Tx {
         match self.inner {
             Inner::MySql(_) => Engine::MySql,
             Inner::Postgres(_) => Engine::Postgres,
+            #[cfg(feature = "sqlite")]
+            Inner::Sqlite(_) => Engine::Sqlite,
         }
     }
 
@@ -91,6 +95,8 @@ impl Tx {
                         .map(|r| r.map(|r| r.rows_affected()))
                 }
             }
+            #[cfg(feature = "sqlite")]
+            Inner::Sqlite(open) => bounded(limit, open.execute(sql, binds)).await,
         };
         self.settle(outcome)
     }
@@ -115,6 +121,8 @@ impl Tx {
                     .await
                     .map(|r| r.and_then(|rows| rows.iter().map(postgres::decode).collect()))
             }
+            #[cfg(feature = "sqlite")]
+            Inner::Sqlite(open) => bounded(limit, open.query(sql, binds)).await,
         };
         self.settle(outcome)
     }
@@ -126,11 +134,11 @@ impl Tx {
                 self.execute(insert, binds).await?;
                 self.query("SELECT LAST_INSERT_ID()", &[]).await?
             }
-            Engine::Postgres => {
+            engine @ (Engine::Postgres | Engine::Sqlite) => {
                 let sql = format!(
                     "{} RETURNING {}",
                     insert.trim_end().trim_end_matches(';'),
-                    key_column.quoted(Engine::Postgres)
+                    key_column.quoted(engine)
                 );
                 self.query(&sql, binds).await?
             }
@@ -152,6 +160,8 @@ impl Tx {
         let sql = match self.engine() {
             Engine::MySql => "SELECT NOW(6)",
             Engine::Postgres => "SELECT clock_timestamp()",
+            // It knows milliseconds.
+            Engine::Sqlite => "SELECT strftime('%Y-%m-%d %H:%M:%f000', 'now')",
         };
         let rows = self.query(sql, &[]).await?;
         match rows.into_iter().flatten().next() {
@@ -165,7 +175,7 @@ impl Tx {
         self.lent = true;
         match &mut self.inner {
             Inner::MySql(tx) => Some(&mut **tx),
-            Inner::Postgres(_) => None,
+            _ => None,
         }
     }
 
@@ -174,7 +184,15 @@ impl Tx {
         self.lent = true;
         match &mut self.inner {
             Inner::Postgres(tx) => Some(&mut **tx),
-            Inner::MySql(_) => None,
+            _ => None,
+        }
+    }
+
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn sqlite(&mut self) -> Option<&mut sqlx::SqliteConnection> {
+        match &mut self.inner {
+            Inner::Sqlite(open) => Some(open.connection()),
+            _ => None,
         }
     }
 
@@ -195,6 +213,8 @@ impl Tx {
         let outcome = match self.inner {
             Inner::MySql(tx) => bounded(Some(COMMIT_TIMEOUT), tx.commit()).await,
             Inner::Postgres(tx) => bounded(Some(COMMIT_TIMEOUT), tx.commit()).await,
+            #[cfg(feature = "sqlite")]
+            Inner::Sqlite(open) => bounded(Some(COMMIT_TIMEOUT), open.commit()).await,
         };
         match outcome {
             Some(Ok(())) => Ok(()),
@@ -221,6 +241,8 @@ impl Tx {
         let outcome = match self.inner {
             Inner::MySql(tx) => bounded(Some(COMMIT_TIMEOUT), tx.rollback()).await,
             Inner::Postgres(tx) => bounded(Some(COMMIT_TIMEOUT), tx.rollback()).await,
+            #[cfg(feature = "sqlite")]
+            Inner::Sqlite(open) => bounded(Some(COMMIT_TIMEOUT), open.rollback()).await,
         };
         if !matches!(outcome, Some(Ok(()))) {
             tracing::debug!(database = %self.label, "rollback was not answered; the connection is dropped");
@@ -252,6 +274,8 @@ impl Tx {
                     .await
                     .map(|r| r.map(|r| r.rows_affected()))
             }
+            #[cfg(feature = "sqlite")]
+            Inner::Sqlite(open) => bounded(limit, open.run(statement, kept(statement))).await,
         };
         self.settle(outcome)
     }
@@ -280,6 +304,8 @@ impl Tx {
                     .await
                     .map(|r| r.and_then(|rows| rows.iter().map(postgres::decode).collect()))
             }
+            #[cfg(feature = "sqlite")]
+            Inner::Sqlite(open) => bounded(limit, open.fetch(statement, kept(statement))).await,
         };
         self.settle(outcome)
     }
@@ -306,8 +332,15 @@ impl Tx {
         let error = match outcome {
             Some(Ok(value)) => return Ok(value),
             Some(Err(e)) => {
-                let aborts = self.engine() == Engine::Postgres && matches!(e, sqlx::Error::Database(_));
+                let answered = matches!(e, sqlx::Error::Database(_));
                 let e = classify(&self.label, &e);
+                let aborts = match self.engine() {
+                    Engine::MySql => false,
+                    Engine::Postgres => answered,
+                    // A full disk, say, rolls the transaction back, and what comes next would be committed by itself. What
+                    // a row has been refused for does not.
+                    Engine::Sqlite => !matches!(e, StoreError::Duplicate { .. } | StoreError::Data { .. }),
+                };
                 // A deadlock rolls MySQL's whole transaction back; a commit would commit nothing, or half.
                 if aborts || matches!(e, StoreError::ConnectionLost { .. } | StoreError::Deadlock { .. }) {
                     self.failed.get_or_insert(e.clone());

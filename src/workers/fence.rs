@@ -101,7 +101,7 @@ async fn refuses(tx: &mut Tx, schema: &TableSchema) -> Result<bool, WorkError> {
     let condition = match engine {
         // A trigger for each row needs a row; one for the statement does not.
         Engine::MySql => "LIMIT 1",
-        Engine::Postgres => "WHERE false",
+        Engine::Postgres | Engine::Sqlite => "WHERE false",
     };
     if met_fence(
         tx.execute(&format!("UPDATE {table} SET {first} = {first} {condition}"), &[])

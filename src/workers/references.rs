@@ -36,6 +36,12 @@ pub async fn referencing(tx: &mut Tx, table: &str) -> Result<Vec<Reference>, Sto
              WHERE c.contype = 'f' AND c.confrelid = to_regclass(quote_ident(?)) AND c.conrelid <> c.confrelid
              ORDER BY r.relname, c.conname"
         }
+        Engine::Sqlite => {
+            "SELECT t.name, 'foreign key ' || (k.id + 1), k.on_delete
+             FROM pragma_table_list AS t JOIN pragma_foreign_key_list(t.name) AS k
+             WHERE t.schema = 'main' AND k.seq = 0 AND k.`table` = ? COLLATE NOCASE AND t.name <> k.`table` COLLATE NOCASE
+             ORDER BY t.name, k.id"
+        }
     };
     let rows = tx.query(sql, &[Value::from(table)]).await?;
     let text = |row: &[Value], at: usize| row.get(at).and_then(Value::as_str).unwrap_or_default().to_owned();

@@ -88,7 +88,7 @@ impl Counter {
 
     async fn next(&self, tx: &mut Tx) -> Result<i64, WorkError> {
         match (tx.engine(), &self.sequence) {
-            (Engine::Postgres, None) => Ok(0),
+            (Engine::Postgres, None) | (Engine::Sqlite, _) => Ok(0),
             (Engine::Postgres, Some(sequence)) => {
                 let (last, called) = position(tx, sequence).await?;
                 Ok(if called { last.saturating_add(1) } else { last })

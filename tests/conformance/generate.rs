@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 
 use crate::kinds::{BOTH, Datum, KEYS, Kind, MARIADB, POSTGRES};
-use crate::support::{Kind as Engine, on_mysql};
+use crate::place::Engine;
+use crate::support::on_mysql;
 
 /// One table of a case. Rows hold the key's values first.
 #[derive(Debug, Clone)]
@@ -37,9 +38,17 @@ enum What {
 pub fn tables(source: Engine, target: Engine, changes: usize) -> impl Strategy<Value = Table> {
     let mut kinds = BOTH.to_vec();
     if source == target {
-        kinds.extend(if source == Engine::MariaDb { MARIADB } else { POSTGRES });
+        kinds.extend(match source {
+            Engine::MariaDb => MARIADB,
+            Engine::Postgres => POSTGRES,
+            Engine::Sqlite => &[],
+        });
     }
-    let mut keys = KEYS.to_vec();
+    let fits = |kind: &Kind, key| kind.fits(source, key) && kind.fits(target, key);
+    kinds.retain(|kind| fits(kind, false));
+    // A float of 32 bits is one of 64 there, which does not find its way back.
+    kinds.retain(|kind| *kind != Kind::Float || source != Engine::Sqlite || source == target);
+    let mut keys: Vec<Kind> = KEYS.iter().filter(|kind| fits(kind, true)).copied().collect();
     if on_mysql() {
         // MariaDB's own.
         kinds.retain(|kind| *kind != Kind::Uuid);
@@ -125,7 +134,7 @@ impl Table {
             .collect();
         let key: Vec<&str> = named[..self.key.len()].iter().map(|(name, _)| name.as_str()).collect();
         let stamp = match engine {
-            Engine::MariaDb => "DATETIME(6)",
+            Engine::MariaDb | Engine::Sqlite => "DATETIME(6)",
             Engine::Postgres => "timestamp(6)",
         };
         format!(

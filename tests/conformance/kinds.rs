@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use crate::support::Kind as Engine;
+use crate::place::Engine;
 
 /// One abstract value; its literal depends on the engine alone.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,7 +59,7 @@ pub enum Kind {
     Hstore,
 }
 
-/// Kinds that both engines have.
+/// Kinds that all engines have.
 pub const BOTH: &[Kind] = &[
     Kind::TinyBool,
     Kind::Small,
@@ -103,9 +103,43 @@ pub const KEYS: &[Kind] = &[
 ];
 
 impl Kind {
+    /// Whether an engine has such columns, in a key perhaps: SQLite keeps numbers of many digits and times as texts, which
+    /// do not identify a row there.
+    pub fn fits(self, engine: Engine, key: bool) -> bool {
+        engine != Engine::Sqlite || !key || !matches!(self, Kind::UnsignedBig | Kind::WallClock)
+    }
+
+    fn sqlite(self) -> &'static str {
+        match self {
+            Kind::TinyBool => "BOOLEAN",
+            Kind::Small => "SMALLINT",
+            Kind::Int => "INT",
+            Kind::Big => "BIGINT",
+            Kind::UnsignedBig => "DECIMAL_TEXT(20,0)",
+            Kind::Decimal => "DECIMAL(12,3)",
+            Kind::LongDecimal => "DECIMAL_TEXT(65,30)",
+            Kind::Float | Kind::Double => "DOUBLE",
+            Kind::Char => "CHAR(12)",
+            Kind::Varchar => "VARCHAR(40) COLLATE NOCASE",
+            Kind::KeyText => "VARCHAR(40)",
+            Kind::Binary => "VARBINARY(30)",
+            Kind::Blob => "BLOB",
+            Kind::Date => "DATE",
+            Kind::Time => "TIME(6)",
+            Kind::WallClock => "DATETIME(6)",
+            Kind::Instant => "TIMESTAMP(6)",
+            Kind::Json => "JSON_TEXT",
+            Kind::Uuid => "UUID",
+            Kind::UuidText => "CHAR(36)",
+            Kind::UuidBytes => "BINARY(16)",
+            _ => "TEXT",
+        }
+    }
+
     pub fn native(self, engine: Engine) -> &'static str {
-        use Engine::{MariaDb, Postgres};
+        use Engine::{MariaDb, Postgres, Sqlite};
         match (self, engine) {
+            (_, Sqlite) => self.sqlite(),
             (Kind::TinyBool, MariaDb) => "TINYINT(1)",
             (Kind::TinyBool, Postgres) => "boolean",
             (Kind::Small, _) => "SMALLINT",
@@ -302,15 +336,18 @@ impl Kind {
     pub fn literal(self, engine: Engine, datum: &Datum) -> String {
         match (datum, engine, self) {
             (Datum::Null, ..) => "NULL".to_owned(),
+            // SQLite would read a number of many digits as a float before the column could keep it as a text.
+            (Datum::Number(n), Engine::Sqlite, _) => format!("'{n}'"),
             (Datum::Number(n), ..) => n.clone(),
-            (Datum::Float(x), Engine::MariaDb, _) => format!("{x:e}"),
+            (Datum::Float(x), Engine::MariaDb | Engine::Sqlite, _) => format!("{x:e}"),
             (Datum::Float(x), Engine::Postgres, _) => format!("'{x:e}'"),
-            (Datum::Bool(b), Engine::MariaDb, _) => u8::from(*b).to_string(),
+            (Datum::Bool(b), Engine::MariaDb | Engine::Sqlite, _) => u8::from(*b).to_string(),
             (Datum::Bool(b), Engine::Postgres, _) => b.to_string(),
-            (Datum::Bytes(b), Engine::MariaDb, _) => format!("X'{}'", hex(b)),
+            (Datum::Bytes(b), Engine::MariaDb | Engine::Sqlite, _) => format!("X'{}'", hex(b)),
             (Datum::Bytes(b), Engine::Postgres, _) => format!("'\\x{}'", hex(b)),
             // Through hexadecimal digits: no escaping of this suite's own.
             (Datum::Text(s), Engine::MariaDb, _) => format!("CONVERT(X'{}' USING utf8mb4)", hex(s.as_bytes())),
+            (Datum::Text(s), Engine::Sqlite, _) => format!("CAST(X'{}' AS TEXT)", hex(s.as_bytes())),
             (Datum::Text(s), Engine::Postgres, _) => {
                 format!(
                     "convert_from('\\x{}', 'UTF8')::{}",
@@ -318,7 +355,7 @@ impl Kind {
                     self.native(engine)
                 )
             }
-            (Datum::Quoted(s), Engine::MariaDb, Kind::UuidBytes) => format!("X'{s}'"),
+            (Datum::Quoted(s), Engine::MariaDb | Engine::Sqlite, Kind::UuidBytes) => format!("X'{s}'"),
             (Datum::Quoted(s), _, Kind::Uuid | Kind::UuidText | Kind::UuidBytes) if s.len() == 32 => {
                 format!("'{}-{}-{}-{}-{}'", &s[..8], &s[8..12], &s[12..16], &s[16..20], &s[20..])
             }

@@ -11,19 +11,21 @@ mod generate;
 mod harness;
 mod kinds;
 mod oracle;
+mod pair;
+#[path = "../support/place.rs"]
+mod place;
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use datamigration::words::Direction;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 use generate::{Table, tables};
-use harness::World;
-use support::Kind::{self, MariaDb, Postgres};
-use support::TestDatabase;
+use pair::Pair;
+use place::Engine::{self, MariaDb, Postgres, Sqlite};
+use place::Place;
 
 #[test]
 fn mariadb_to_mariadb() {
@@ -45,11 +47,36 @@ fn postgres_to_mariadb() {
     conforms(Postgres, MariaDb);
 }
 
+#[test]
+fn mariadb_to_sqlite() {
+    conforms(MariaDb, Sqlite);
+}
+
+#[test]
+fn postgres_to_sqlite() {
+    conforms(Postgres, Sqlite);
+}
+
+#[test]
+fn sqlite_to_mariadb() {
+    conforms(Sqlite, MariaDb);
+}
+
+#[test]
+fn sqlite_to_postgres() {
+    conforms(Sqlite, Postgres);
+}
+
+#[test]
+fn sqlite_to_sqlite() {
+    conforms(Sqlite, Sqlite);
+}
+
 fn setting(name: &str, default: u32) -> u32 {
     std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
 }
 
-fn conforms(source: Kind, target: Kind) {
+fn conforms(source: Engine, target: Engine) {
     let cases = setting("CONFORMANCE_CASES", 2);
     let corruptions = setting("CONFORMANCE_CORRUPTIONS", 30) as usize;
     let seed = setting("CONFORMANCE_SEED", 1);
@@ -66,11 +93,11 @@ fn conforms(source: Kind, target: Kind) {
         .enable_all()
         .build()
         .unwrap();
-    let world = runtime.block_on(world(source, target));
+    let pair = runtime.block_on(Pair::new(source, target));
     let (case, planted, rows) = (Cell::new(0), Cell::new(0), Cell::new(0));
     let outcome = runner.run(&tables(source, target, corruptions), |table| {
         case.set(case.get() + 1);
-        let found = runtime.block_on(check(&world, &table, case.get()))?;
+        let found = runtime.block_on(check(&pair, &table, case.get()))?;
         planted.set(planted.get() + found);
         rows.set(rows.get() + table.rows.len());
         Ok(())
@@ -93,40 +120,27 @@ fn conforms(source: Kind, target: Kind) {
     );
 }
 
-async fn world(source: Kind, target: Kind) -> World {
-    let own = |kind| match kind {
-        MariaDb => harness::table(kind).to_owned(),
-        Postgres => format!(
-            "CREATE TYPE mood AS ENUM ('sad', 'so so', 'glad'); CREATE EXTENSION hstore; {}",
-            harness::table(kind)
-        ),
-    };
-    let world = World::with(source, target, serde_json::json!({}), &own(source), &own(target)).await;
-    world.source_first().await;
-    world
-}
-
 /// The corruptions that were found.
-async fn check(world: &World, table: &Table, case: u32) -> Result<usize, TestCaseError> {
+async fn check(pair: &Pair, table: &Table, case: u32) -> Result<usize, TestCaseError> {
     let fail = |what: String| TestCaseError::fail(what);
-    for (database, rows) in [(&world.source, true), (&world.target, false)] {
+    for (database, rows) in [(&pair.source, true), (&pair.target, false)] {
         run(database, "DROP TABLE orders").await?;
-        run(database, &table.create(database.kind, case)).await?;
+        run(database, &table.create(database.engine(), case)).await?;
         if rows && !table.rows.is_empty() {
-            run(database, &table.insert(database.kind, case, &table.rows)).await?;
+            run(database, &table.insert(database.engine(), case, &table.rows)).await?;
         }
     }
     run(
-        &world.target,
+        &pair.target,
         "DELETE FROM _datamigration_chunks; DELETE FROM _datamigration_rejects",
     )
     .await?;
-    let copied = world.copy(1).run().await;
+    let copied = pair.copy().await;
     copied.map_err(|error| fail(format!("copy: {error}")))?;
     let columns = table.named(case);
     let (base, follower) = (
-        oracle::rows(&world.source, &columns).await,
-        oracle::rows(&world.target, &columns).await,
+        oracle::rows(&pair.source, &columns).await,
+        oracle::rows(&pair.target, &columns).await,
     );
     if base.len() != table.rows.len() {
         return Err(fail(format!(
@@ -139,19 +153,19 @@ async fn check(world: &World, table: &Table, case: u32) -> Result<usize, TestCas
         let differing = base.iter().zip(&follower).find(|(a, b)| a != b);
         return Err(fail(format!("after the copy the oracle finds {differing:?}")));
     }
-    let verified = verify(world).await?;
+    let verified = verify(pair).await?;
     if verified != Counts::default() {
         return Err(fail(format!("a false alarm: {verified:?}")));
     }
-    for statement in table.corrupt(world.target.kind, case) {
-        run(&world.target, &statement).await?;
+    for statement in table.corrupt(pair.target.engine(), case) {
+        run(&pair.target, &statement).await?;
     }
-    let expected = Counts::between(&base, &oracle::rows(&world.target, &columns).await, table.key.len());
-    let found = verify(world).await?;
+    let expected = Counts::between(&base, &oracle::rows(&pair.target, &columns).await, table.key.len());
+    let found = verify(pair).await?;
     if found != expected {
         return Err(fail(format!("{expected:?} were planted, {found:?} found")));
     }
-    let repaired = oracle::rows(&world.target, &columns).await;
+    let repaired = oracle::rows(&pair.target, &columns).await;
     if base != repaired {
         let differing = base.iter().zip(&repaired).find(|(a, b)| a != b);
         return Err(fail(format!("after the repair the oracle finds {differing:?}")));
@@ -160,7 +174,7 @@ async fn check(world: &World, table: &Table, case: u32) -> Result<usize, TestCas
 }
 
 /// A statement of the test itself.
-async fn run(database: &TestDatabase, sql: &str) -> Result<(), TestCaseError> {
+async fn run(database: &Place, sql: &str) -> Result<(), TestCaseError> {
     database.try_execute(sql).await.map_err(|error| {
         let sql: String = sql.chars().take(300).collect();
         TestCaseError::fail(format!("{error}: {sql}"))
@@ -199,13 +213,11 @@ impl Counts {
     }
 }
 
-async fn verify(world: &World) -> Result<Counts, TestCaseError> {
+async fn verify(pair: &Pair) -> Result<Counts, TestCaseError> {
     // A pass of its own, not the earlier one begun again.
-    run(&world.target, "DELETE FROM _datamigration_verified").await?;
-    let task = world.full(Direction::Forward, 1);
-    let ended = task.run().await;
-    ended.map_err(|error| TestCaseError::fail(format!("verify: {error}")))?;
-    let report = task.verify();
+    run(&pair.target, "DELETE FROM _datamigration_verified").await?;
+    let ended = pair.verify().await;
+    let report = ended.map_err(|error| TestCaseError::fail(format!("verify: {error}")))?;
     Ok(Counts {
         target_missing: report.target_missing,
         neq: report.neq,

@@ -2,18 +2,24 @@
 //! code with the product: neither its reading, nor its canonical spellings, nor its comparison.
 
 use crate::kinds::Kind;
-use crate::support::{Kind as Engine, TestDatabase, on_mysql};
+use crate::place::{Engine, Place, SqliteFile, Stored};
+use crate::support::on_mysql;
 
 /// Every row of `orders` as its values' normal forms, sorted.
-pub async fn rows(database: &TestDatabase, columns: &[(String, Kind)]) -> Vec<Vec<String>> {
+pub async fn rows(database: &Place, columns: &[(String, Kind)]) -> Vec<Vec<String>> {
+    if let Place::File(file) = database {
+        return stored(file, columns).await;
+    }
     let cells: Vec<String> = columns
         .iter()
         .map(|(name, kind)| {
-            let shown = shown(database.kind, *kind, name);
-            match database.kind {
+            let shown = shown(database.engine(), *kind, name);
+            match database.engine() {
                 // Hexadecimal digits: no value can look like the border between two, or like NULL.
                 Engine::MariaDb => format!("IFNULL(HEX(CONVERT({shown} USING utf8mb4)), '~')"),
-                Engine::Postgres => format!("COALESCE(encode(convert_to({shown}, 'UTF8'), 'hex'), '~')"),
+                Engine::Postgres | Engine::Sqlite => {
+                    format!("COALESCE(encode(convert_to({shown}, 'UTF8'), 'hex'), '~')")
+                }
             }
         })
         .collect();
@@ -37,10 +43,38 @@ pub async fn rows(database: &TestDatabase, columns: &[(String, Kind)]) -> Vec<Ve
     rows
 }
 
+/// The same of a SQLite file, whose values are taken as they are stored: it prints floats as it likes.
+async fn stored(file: &SqliteFile, columns: &[(String, Kind)]) -> Vec<Vec<String>> {
+    let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+    let found = file.cells(&format!("SELECT {} FROM orders", names.join(", "))).await;
+    let mut rows: Vec<Vec<String>> = found
+        .into_iter()
+        .map(|row| {
+            row.into_iter()
+                .zip(columns)
+                .map(|(cell, (_, kind))| match (cell, kind) {
+                    (Stored::Null, _) => "NULL".to_owned(),
+                    (Stored::Integer(n), _) => normal(*kind, &n.to_string()),
+                    (Stored::Real(x), Kind::Decimal) => normal(*kind, &format!("{x:.3}")),
+                    (Stored::Real(x), _) => normal(*kind, &format!("{x:e}")),
+                    (Stored::Text(text), _) => normal(*kind, &text),
+                    (Stored::Blob(bytes), _) => {
+                        let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                        normal(*kind, &hex.concat())
+                    }
+                })
+                .collect()
+        })
+        .collect();
+    rows.sort();
+    rows
+}
+
 fn shown(engine: Engine, kind: Kind, name: &str) -> String {
     match (engine, kind) {
         // An expression over it would have a digit too few there.
         (Engine::MariaDb, Kind::Double) if on_mysql() => format!("CAST({name} AS CHAR)"),
+        (Engine::Sqlite, _) => name.to_owned(),
         (Engine::MariaDb, Kind::Float | Kind::Double) => format!("CAST(CAST({name} AS DOUBLE) AS CHAR)"),
         (Engine::MariaDb, Kind::Binary | Kind::Blob | Kind::UuidBytes | Kind::Shape) => format!("HEX({name})"),
         (Engine::MariaDb, Kind::Bits) => format!("CAST({name} + 0 AS CHAR)"),

@@ -6,11 +6,14 @@ mod copying;
 mod harness;
 mod keys;
 mod manual;
+#[path = "../support/place.rs"]
+mod place;
 mod places;
 mod sharded;
 mod sharded_shell;
 mod sharding;
 mod shell;
+mod sqlite;
 #[path = "../support/mod.rs"]
 mod support;
 mod throttling;

@@ -51,7 +51,7 @@ const DECIMAL: &str = "CAST(? AS DECIMAL(12,2))";
 fn time(engine: Engine) -> &'static str {
     match engine {
         Engine::MySql => "CAST(? AS DATETIME(3))",
-        Engine::Postgres => "CAST(? AS TIMESTAMP(3))",
+        _ => "CAST(? AS TIMESTAMP(3))",
     }
 }
 
@@ -59,7 +59,7 @@ fn time(engine: Engine) -> &'static str {
 fn now(engine: Engine) -> &'static str {
     match engine {
         Engine::MySql => "UTC_TIMESTAMP(6)",
-        Engine::Postgres => "(now() AT TIME ZONE 'UTC')",
+        _ => "(now() AT TIME ZONE 'UTC')",
     }
 }
 
@@ -132,7 +132,7 @@ impl Orders {
                             "ON DUPLICATE KEY UPDATE user_id = VALUES(user_id), amount = VALUES(amount), \
                              note = VALUES(note), status = VALUES(status), write_id = VALUES(write_id)"
                         }
-                        Engine::Postgres => {
+                        _ => {
                             "ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, amount = excluded.amount, \
                              note = excluded.note, status = excluded.status, write_id = excluded.write_id"
                         }

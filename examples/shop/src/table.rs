@@ -17,6 +17,12 @@ pub async fn create_schema(database: &Database) -> Result<(), StoreError> {
     let schema = match database.engine() {
         Engine::MySql => include_str!("../schema/mysql.sql"),
         Engine::Postgres => include_str!("../schema/postgres.sql"),
+        Engine::Sqlite => {
+            return Err(StoreError::Config {
+                label: database.label().to_owned(),
+                message: "the shop keeps its orders in MySQL or PostgreSQL".to_owned(),
+            });
+        }
     };
     for statement in schema
         .split_inclusive(';')
@@ -35,7 +41,7 @@ pub async fn seed(database: &Database, count: i64) -> Result<(), StoreError> {
     let engine = database.engine();
     let time = match engine {
         Engine::MySql => "DATETIME(6)",
-        Engine::Postgres => "TIMESTAMP(6)",
+        _ => "TIMESTAMP(6)",
     };
     let mut next = 1;
     while next <= count {

@@ -1,5 +1,6 @@
 //! The two sides: engine, servers, TLS.
 
+use super::Place;
 use super::findings::{Findings, duplicates};
 use crate::api::database::{DatabaseSpec, EngineName, ExistingRows, SecretKeyRef, TlsModeName};
 use crate::api::migration::{Database, SecretKey, Shard};
@@ -7,11 +8,11 @@ use crate::api::migration::{Database, SecretKey, Shard};
 /// A task goes through all pairs of shards, one after the other.
 const MOST_SHARDS: usize = 64;
 
-pub(super) fn database(found: &mut Findings, field: &str, raw: &DatabaseSpec) -> Database {
-    if raw.engine == EngineName::SQLite {
+pub(super) fn database(found: &mut Findings, field: &str, raw: &DatabaseSpec, place: Place) -> Database {
+    if raw.engine == EngineName::SQLite && place == Place::Cluster {
         found.add(
             format!("{field}.engine"),
-            "SQLite is for local runs only; use MySQL or PostgreSQL",
+            "SQLite is for local runs only (datamigration copy and verify, from a shell); use MySQL or PostgreSQL",
         );
     }
     if raw.shards.is_empty() {

@@ -6,6 +6,7 @@ use crate::api::database::EngineName;
 /// Why the text cannot stand inside a statement; `None`: it can.
 pub(super) fn unfit(text: &str, engine: EngineName) -> Option<String> {
     let mysql = engine == EngineName::MySQL;
+    let sqlite = engine == EngineName::SQLite;
     let mut depth = 0_u32;
     let mut rest = text.chars().peekable();
     let mut empty = true;
@@ -35,6 +36,12 @@ pub(super) fn unfit(text: &str, engine: EngineName) -> Option<String> {
             }
             '-' if rest.peek() == Some(&'-') => return Some("it holds a comment (`--`)".to_owned()),
             '/' if rest.peek() == Some(&'*') => return Some("it holds a comment (`/*`)".to_owned()),
+            ':' | '@' | '#' if sqlite => {
+                return Some(format!(
+                    "it holds `{c}`, which stands for a parameter: write the value itself"
+                ));
+            }
+            '[' if sqlite => return Some("it holds `[`: write names in double quotes".to_owned()),
             '#' if mysql => return Some("it holds a comment (`#`)".to_owned()),
             '\0' => return Some("it holds a NUL character".to_owned()),
             _ => {}

@@ -7,6 +7,7 @@ mod database;
 mod findings;
 mod fragment;
 mod limits;
+mod local;
 mod sharding;
 mod tables;
 #[cfg(test)]
@@ -25,16 +26,37 @@ use findings::{Findings, duplicates};
 
 pub use findings::{Invalid, parse_duration};
 
+/// Where a manifest is worked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// By the operator and its Jobs.
+    Cluster,
+    /// By a run from a shell.
+    Local,
+}
+
 /// Checks a manifest and fills its defaults.
 pub fn validate(raw: &DataMigration) -> Result<Migration, Vec<Invalid>> {
+    check(raw, Place::Cluster)
+}
+
+/// The same for a run from a shell, which also takes SQLite.
+pub fn validate_local(raw: &DataMigration) -> Result<Migration, Vec<Invalid>> {
+    check(raw, Place::Local)
+}
+
+fn check(raw: &DataMigration, place: Place) -> Result<Migration, Vec<Invalid>> {
     let spec = &raw.spec;
     let mut found = Findings::default();
 
     if spec.strategy != Strategy::DualWrite {
         found.not_yet("spec.strategy", spec.strategy.as_str(), "use DualWrite");
     }
-    let source = database::database(&mut found, "spec.source", &spec.source);
-    let target = database::database(&mut found, "spec.target", &spec.target);
+    let source = database::database(&mut found, "spec.source", &spec.source, place);
+    let target = database::database(&mut found, "spec.target", &spec.target, place);
+    if place == Place::Local {
+        local::sqlite(&mut found, spec);
+    }
     if spec.source.existing_rows.is_some() {
         found.add(
             "spec.source.existingRows",

@@ -20,7 +20,8 @@ enum Default {
 pub fn carried(default: &str, column: &ColumnSchema, from: Engine, to: Engine) -> Option<String> {
     let parsed = match from {
         Engine::MySql => of_mysql(default, &column.logical),
-        Engine::Postgres => of_postgres(default),
+        // SQLite's constants are spelled as PostgreSQL's, without a type behind them.
+        Engine::Postgres | Engine::Sqlite => of_postgres(default),
     };
     let boolean = column.logical == T::Bool;
     match (parsed, to) {
@@ -28,7 +29,7 @@ pub fn carried(default: &str, column: &ColumnSchema, from: Engine, to: Engine) -
         (Default::Text(text), _) if text.starts_with("0000-00-00") && from != to => None,
         // MySQL wants an expression where a constant text could be long.
         (Default::Text(text), Engine::MySql) => Some(format!("({})", literal(&text, to))),
-        (Default::Text(text), Engine::Postgres) => Some(literal(&text, to)),
+        (Default::Text(text), Engine::Postgres | Engine::Sqlite) => Some(literal(&text, to)),
         (Default::Number(number), Engine::Postgres) if boolean => match number.as_str() {
             "0" => Some("false".to_owned()),
             "1" => Some("true".to_owned()),
@@ -36,7 +37,7 @@ pub fn carried(default: &str, column: &ColumnSchema, from: Engine, to: Engine) -
         },
         (Default::Number(number), _) => Some(number),
         (Default::Bool(truth), Engine::Postgres) => Some(truth.to_string()),
-        (Default::Bool(truth), Engine::MySql) => Some(u8::from(truth).to_string()),
+        (Default::Bool(truth), Engine::MySql | Engine::Sqlite) => Some(u8::from(truth).to_string()),
         (Default::Now, _) => now(column, to),
         (Default::Own(_), _) if from != to => None,
         (Default::Own(text), _) if text.contains("nextval(") => None,
@@ -46,7 +47,9 @@ pub fn carried(default: &str, column: &ColumnSchema, from: Engine, to: Engine) -
 
 fn now(column: &ColumnSchema, to: Engine) -> Option<String> {
     match (&column.logical, to) {
-        (T::Timestamp { digits: 0, .. }, Engine::MySql) => Some("CURRENT_TIMESTAMP".to_owned()),
+        (T::Timestamp { digits: 0, .. }, Engine::MySql) | (T::Timestamp { .. }, Engine::Sqlite) => {
+            Some("CURRENT_TIMESTAMP".to_owned())
+        }
         (T::Timestamp { digits, .. }, Engine::MySql) => Some(format!("CURRENT_TIMESTAMP({digits})")),
         (T::Timestamp { utc: true, .. }, Engine::Postgres) => Some("now()".to_owned()),
         (T::Timestamp { utc: false, .. }, Engine::Postgres) => Some("(now() AT TIME ZONE 'UTC')".to_owned()),

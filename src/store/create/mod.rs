@@ -43,7 +43,7 @@ impl Creation {
                     parts.join(", ")
                 )]
             }
-            Engine::Postgres => {
+            Engine::Postgres | Engine::Sqlite => {
                 let mut statements = vec![format!("CREATE TABLE {table} ({})", self.parts.join(", "))];
                 match mark {
                     Some(mark) => statements.push(comment(&self.name, mark, self.engine)),
@@ -78,7 +78,7 @@ impl Secondary {
             (Engine::Postgres, true) => {
                 format!("CREATE INDEX CONCURRENTLY {name} ON {} {}", self.table, self.columns)
             }
-            (_, false) => format!("CREATE INDEX {name} ON {} {}", self.table, self.columns),
+            (_, false) | (Engine::Sqlite, true) => format!("CREATE INDEX {name} ON {} {}", self.table, self.columns),
         }
     }
 }
@@ -159,7 +159,9 @@ impl Maker<'_> {
             } else if index.unique {
                 let word = match engine {
                     Engine::MySql => format!("UNIQUE KEY {} {columns}", quoted(&name, engine)),
-                    Engine::Postgres => format!("CONSTRAINT {} UNIQUE {columns}", quoted(&name, engine)),
+                    Engine::Postgres | Engine::Sqlite => {
+                        format!("CONSTRAINT {} UNIQUE {columns}", quoted(&name, engine))
+                    }
                 };
                 parts.push(word);
             } else {
@@ -214,6 +216,8 @@ impl Maker<'_> {
         text.push_str(if column.nullable { " NULL" } else { " NOT NULL" });
         if column.auto_increment {
             match engine {
+                // An INTEGER PRIMARY KEY does by itself.
+                Engine::Sqlite => {}
                 // An unsigned 64-bit number has no integer type there, and only those hand out keys.
                 Engine::Postgres if kind.starts_with("numeric") => self.notes.push(format!(
                     "{}.{} hands out keys and is made as {kind}, which does not: give it a default from a sequence of its own",
@@ -270,10 +274,10 @@ impl Maker<'_> {
         }
     }
 
-    /// PostgreSQL's indexes share one space of names, MySQL's are each table's own.
+    /// PostgreSQL's and SQLite's indexes share one space of names, MySQL's are each table's own.
     fn index_name(&self, name: &str) -> String {
         let mut name = match (self.source.engine, self.to.engine()) {
-            (Engine::MySql, Engine::Postgres) => format!("{}_{name}", self.mapping.target),
+            (Engine::MySql, Engine::Postgres | Engine::Sqlite) => format!("{}_{name}", self.mapping.target),
             _ => name.to_owned(),
         };
         while name.len() > 63 {
@@ -289,6 +293,8 @@ pub fn comment(table: &Ident, text: &str, engine: Engine) -> String {
     match engine {
         Engine::MySql => format!("ALTER TABLE {table} COMMENT = {text}"),
         Engine::Postgres => format!("COMMENT ON TABLE {table} IS {text}"),
+        // Nothing can be written on a table there, and nothing has been.
+        Engine::Sqlite => "SELECT 1".to_owned(),
     }
 }
 

@@ -10,6 +10,7 @@ pub enum Dialect {
     MariaDb,
     MySql,
     Postgres,
+    Sqlite,
 }
 
 impl Dialect {
@@ -17,6 +18,7 @@ impl Dialect {
         match self {
             Self::MariaDb | Self::MySql => Engine::MySql,
             Self::Postgres => Engine::Postgres,
+            Self::Sqlite => Engine::Sqlite,
         }
     }
 
@@ -42,6 +44,7 @@ pub fn native(column: &ColumnSchema, from: Engine, to: Dialect, keyed: bool) -> 
     match to {
         Dialect::Postgres => postgres(&column.logical),
         Dialect::MariaDb | Dialect::MySql => mysql(&column.logical, to, keyed),
+        Dialect::Sqlite => sqlite(column, keyed),
     }
 }
 
@@ -50,7 +53,7 @@ fn same(column: &ColumnSchema, to: Dialect) -> String {
         // The list of labels is a type of its own, which the target need not have.
         (Engine::Postgres, T::Enum { .. }) => "text".to_owned(),
         (Engine::MySql, T::Json) => "json".to_owned(),
-        (Engine::Postgres, _) => column.native.clone(),
+        (Engine::Postgres | Engine::Sqlite, _) => column.native.clone(),
         (Engine::MySql, _) => match &column.collation {
             Some(collation) => {
                 let set = collation.split('_').next().unwrap_or(collation);
@@ -136,5 +139,44 @@ fn mysql(logical: &T, to: Dialect, keyed: bool) -> Result<String, String> {
         T::Uuid if to == Dialect::MariaDb => "uuid".to_owned(),
         T::Uuid => "char(36) CHARACTER SET ascii COLLATE ascii_bin".to_owned(),
         other => return Err(format!("MySQL has no type in which {other} would be carried")),
+    })
+}
+
+/// What is exact in SQLite: a declared type names what the column holds, and its affinity converts nothing of it.
+fn sqlite(column: &ColumnSchema, keyed: bool) -> Result<String, String> {
+    Ok(match &column.logical {
+        T::Bool => "BOOLEAN".to_owned(),
+        // Alone as the key, this is the row's own number, which SQLite hands out.
+        T::Int { unsigned: false, .. } if column.auto_increment => "INTEGER".to_owned(),
+        T::Int {
+            bits: 64,
+            unsigned: true,
+        } => if keyed { "BIGINT UNSIGNED" } else { "DECIMAL_TEXT(20,0)" }.to_owned(),
+        T::Int { bits, unsigned } => {
+            let kind = match bits {
+                ..=8 => "TINYINT",
+                ..=16 => "SMALLINT",
+                ..=24 => "MEDIUMINT",
+                ..=32 => "INT",
+                _ => "BIGINT",
+            };
+            format!("{kind}{}", if *unsigned { " UNSIGNED" } else { "" })
+        }
+        T::Year => "SMALLINT".to_owned(),
+        T::Float32 | T::Float64 => "DOUBLE".to_owned(),
+        T::Decimal { precision: 0, .. } => "DECIMAL_TEXT".to_owned(),
+        T::Decimal { precision, scale } if *precision <= 15 || keyed => format!("DECIMAL({precision},{scale})"),
+        T::Decimal { precision, scale } => format!("DECIMAL_TEXT({precision},{scale})"),
+        T::Text { max: Some(max), .. } => format!("VARCHAR({max})"),
+        T::Text { .. } | T::Enum { .. } | T::Set { .. } | T::Network(_) => "TEXT".to_owned(),
+        T::Bytes { max: Some(max), .. } => format!("VARBINARY({max})"),
+        T::Bytes { .. } => "BLOB".to_owned(),
+        T::Date => "DATE".to_owned(),
+        T::Time { digits } => format!("TIME({digits})"),
+        T::Timestamp { utc: true, digits } => format!("TIMESTAMP({digits})"),
+        T::Timestamp { utc: false, digits } => format!("DATETIME({digits})"),
+        T::Json => "JSON_TEXT".to_owned(),
+        T::Uuid => "UUID".to_owned(),
+        other => return Err(format!("SQLite has no type in which {other} would be carried")),
     })
 }

@@ -41,6 +41,10 @@ impl Tx {
                  LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum > 0
                  WHERE i.indrelid = to_regclass(quote_ident(?)) ORDER BY c.relname, k.place"
             }
+            Engine::Sqlite => {
+                "SELECT i.name, c.name, c.`desc`, i.`unique`, i.origin = 'pk', i.partial = 0, 1
+                 FROM pragma_index_list(?) AS i JOIN pragma_index_xinfo(i.name) AS c WHERE c.key = 1 ORDER BY i.name, c.seqno"
+            }
         };
         let rows = self.query(sql, &[Value::from(table)]).await?;
         let mut found: Vec<Index> = Vec::new();
@@ -75,6 +79,8 @@ impl Tx {
                  WHERE table_schema = DATABASE() AND table_name = ?"
             }
             Engine::Postgres => "SELECT obj_description(to_regclass(quote_ident(?)), 'pg_class')",
+            // Nothing can be written on a table there.
+            Engine::Sqlite => return Ok(String::new()),
         };
         let rows = self.query(sql, &[Value::from(table)]).await?;
         Ok(rows.first().map(|row| text(row, 0)).unwrap_or_default())

@@ -10,6 +10,7 @@ pub fn samples(engine: Engine) -> Vec<ColumnSchema> {
     let list = match engine {
         Engine::MySql => mysql(),
         Engine::Postgres => postgres(),
+        Engine::Sqlite => sqlite(),
     };
     list.into_iter()
         .map(|(native, logical)| ColumnSchema {
@@ -196,5 +197,47 @@ fn postgres() -> Vec<(&'static str, T)> {
         other("\"char\""),
         other("oid"),
         other("regclass"),
+    ]
+}
+
+fn sqlite() -> Vec<(&'static str, T)> {
+    let other = |name: &'static str| (name, T::Other(name.to_owned()));
+    vec![
+        ("BOOLEAN", T::Bool),
+        ("TINYINT", int(8, false)),
+        ("SMALLINT", int(16, false)),
+        ("MEDIUMINT", int(24, false)),
+        ("INT", int(32, false)),
+        ("INT UNSIGNED", int(32, true)),
+        ("INTEGER", int(64, false)),
+        ("BIGINT", int(64, false)),
+        ("BIGINT UNSIGNED", int(63, true)),
+        ("REAL", T::Float64),
+        ("DOUBLE", T::Float64),
+        ("NUMERIC", decimal(0, 0)),
+        ("DECIMAL(10,2)", decimal(10, 2)),
+        ("DECIMAL(20,0)", decimal(20, 0)),
+        ("DECIMAL_TEXT(20,0)", decimal(20, 0)),
+        ("DECIMAL_TEXT(65,30)", decimal(65, 30)),
+        ("DECIMAL_TEXT", decimal(0, 0)),
+        ("CHAR(36)", T::text(Some(36))),
+        ("VARCHAR(255)", T::text(Some(255))),
+        ("TEXT", T::text(None)),
+        ("BINARY(16)", T::bytes(Some(16))),
+        ("VARBINARY(255)", T::bytes(Some(255))),
+        ("BLOB", T::bytes(None)),
+        ("DATE", T::Date),
+        ("TIME(0)", T::Time { digits: 0 }),
+        ("TIME", T::Time { digits: 6 }),
+        ("DATETIME(0)", stamp(false, 0)),
+        ("DATETIME(3)", stamp(false, 3)),
+        ("DATETIME", stamp(false, 6)),
+        ("TIMESTAMP(0)", stamp(true, 0)),
+        ("TIMESTAMP", stamp(true, 6)),
+        ("JSON", T::Json),
+        ("JSON_TEXT", T::Json),
+        ("UUID", T::Uuid),
+        other("STRING"),
+        other("ANY"),
     ]
 }

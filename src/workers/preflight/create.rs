@@ -96,8 +96,10 @@ pub async fn missing(
 
 /// What the target understands.
 pub async fn dialect(target: &Shard) -> Result<Dialect, StoreError> {
-    if target.database.engine() == Engine::Postgres {
-        return Ok(Dialect::Postgres);
+    match target.database.engine() {
+        Engine::Postgres => return Ok(Dialect::Postgres),
+        Engine::Sqlite => return Ok(Dialect::Sqlite),
+        Engine::MySql => {}
     }
     let version = first_text(&target.database, "SELECT CAST(version() AS CHAR(200))").await?;
     Ok(if version.contains("MariaDB") {

@@ -1,7 +1,7 @@
 //! Checks of a database as a whole: it answers, it is the one that the manifest means, and the account may do there what
 //! the migration will need, fences included. What can be tried is tried, on scratch tables that are gone afterwards.
 
-use crate::api::database::{EngineName, TlsModeName};
+use crate::api::database::TlsModeName;
 use crate::rows::Value;
 use crate::store::{Database, Engine, StoreError, TxOptions};
 use crate::words::Side;
@@ -25,11 +25,7 @@ pub async fn reachable(
         return Ok(false);
     }
     let spec = context.migration.side(side);
-    let engine = match spec.engine {
-        EngineName::PostgreSQL => Engine::Postgres,
-        _ => Engine::MySql,
-    };
-    if engine != shard.database.engine() {
+    if spec.engine.store() != shard.database.engine() {
         found.failed(
             name,
             "EngineMismatch",
@@ -90,7 +86,7 @@ pub async fn privileges(shard: &Shard, found: &mut Findings) -> Result<(), WorkE
                     "grant TRIGGER on the database; with binary logging also set log_bin_trust_function_creators = 1 (or, on \
                      MySQL, grant SUPER)"
                 }
-                Engine::Postgres => "grant CREATE on the schema, and let the account own its tables",
+                Engine::Postgres | Engine::Sqlite => "grant CREATE on the schema, and let the account own its tables",
             };
             let text = format!("no fence can be put up in {label}: {error}; {remedy}");
             found.failed(name, "FenceImpossible", text);

@@ -54,7 +54,7 @@ fn without(table: &TableSchema, key: &ForeignKey) -> String {
     let quoted = |name: &str| Ident::new(name).map_or_else(|_| name.to_owned(), |name| name.quoted(table.engine));
     let what = match table.engine {
         Engine::MySql => "FOREIGN KEY",
-        Engine::Postgres => "CONSTRAINT",
+        Engine::Postgres | Engine::Sqlite => "CONSTRAINT",
     };
     format!("ALTER TABLE {} DROP {what} {}", quoted(&table.name), quoted(&key.name))
 }
