@@ -1,4 +1,4 @@
-//! The acknowledgement: this process's row in the base says which epoch it is at, and that it lives. An epoch is said
+//! The acknowledgement: this process's row in the base (its first shard) says which epoch it is at, and that it lives. An epoch is said
 //! only when no request begun under an older one is in flight. When the row has not been refreshed for the length of
 //! the lease, writes are refused: by then the operator may count this process as gone.
 
@@ -165,8 +165,9 @@ async fn beat(core: &Core, identity: &Identity, stance: &Stance) -> Result<(), F
     };
     let mut tx = core.sides.for_heartbeats(base)?.begin(options).await?;
     let mut owners = BTreeSet::new();
-    for table in core.sides.tables() {
-        owners.extend(control::table_owner(&mut tx, table.name_on(base)).await?);
+    for table in 0..core.sides.tables().len() {
+        let name = core.sides.name(base, 0, table).map_err(Fault::Refused)?;
+        owners.extend(control::table_owner(&mut tx, &name).await?);
     }
     if owners.is_empty() {
         tx.rollback().await;
@@ -200,8 +201,9 @@ pub(super) async fn forget(core: &Core, identity: &Identity) -> Result<(), Fault
     };
     let base = stance.mode.base();
     let mut tx = core.sides.for_heartbeats(base)?.begin(TxOptions::default()).await?;
-    for table in core.sides.tables() {
-        if let Some((migration, _)) = control::table_owner(&mut tx, table.name_on(base)).await? {
+    for table in 0..core.sides.tables().len() {
+        let name = core.sides.name(base, 0, table).map_err(Fault::Refused)?;
+        if let Some((migration, _)) = control::table_owner(&mut tx, &name).await? {
             control::forget_instance(&mut tx, &migration, &identity.pod_uid, &identity.process).await?;
         }
     }

@@ -1,9 +1,38 @@
 //! The circuit breaker before the follower: after some failures in a row second writes are not tried but queued, so
 //! that a follower which hangs does not hold the base's locks for its whole timeout on every request. One request per
-//! pause tries again.
+//! pause tries again. Every follower shard has its own.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::words::Side;
+
+/// A breaker for each database of both sides, by the first shard that lies there.
+#[derive(Debug)]
+pub(super) struct Breakers(HashMap<(Side, usize), Breaker>);
+
+impl Breakers {
+    pub fn new(databases: impl IntoIterator<Item = (Side, usize)>, threshold: u32, pause: Duration) -> Self {
+        let breaker = |database| (database, Breaker::new(threshold, pause));
+        Self(databases.into_iter().map(breaker).collect())
+    }
+
+    pub fn allows(&self, side: Side, database: usize, now: Instant) -> bool {
+        self.0.get(&(side, database)).is_none_or(|breaker| breaker.allows(now))
+    }
+
+    pub fn succeeded(&self, side: Side, database: usize) {
+        if let Some(breaker) = self.0.get(&(side, database)) {
+            breaker.succeeded();
+        }
+    }
+
+    /// Returns whether this failure opened it.
+    pub fn failed(&self, side: Side, database: usize, now: Instant) -> bool {
+        self.0.get(&(side, database)).is_some_and(|breaker| breaker.failed(now))
+    }
+}
 
 #[derive(Debug)]
 pub struct Breaker {
@@ -94,5 +123,17 @@ mod tests {
         breaker.succeeded();
         assert!(!breaker.failed(now));
         assert!(breaker.allows(now));
+    }
+
+    #[test]
+    fn one_shard_that_fails_does_not_stop_the_others() {
+        let now = Instant::now();
+        let shards = [(Side::Target, 0), (Side::Target, 1), (Side::Source, 0)];
+        let breakers = Breakers::new(shards, 1, Duration::from_secs(1));
+        assert!(breakers.failed(Side::Target, 1, now));
+        let open = shards.map(|(side, shard)| breakers.allows(side, shard, now));
+        assert_eq!(open, [true, false, true]);
+        breakers.succeeded(Side::Target, 1);
+        assert!(breakers.allows(Side::Target, 1, now));
     }
 }

@@ -14,6 +14,7 @@ pub struct Counters {
     pub(super) queued: AtomicU64,
     pub(super) breaker_opened: AtomicU64,
     pub(super) read_fallbacks: AtomicU64,
+    pub(super) spread: AtomicU64,
     pub(super) epoch: AtomicI64,
 }
 
@@ -38,6 +39,9 @@ pub struct Counted {
     pub breaker_opened: u64,
     /// Reads that the follower could not answer and the base did.
     pub read_fallbacks: u64,
+    /// Writes over several shards of the follower, or begun without a word about the shard: with the sides swapped they would
+    /// be refused.
+    pub spread: u64,
     /// Epoch of the mode in force; -1 while there is none.
     pub epoch: i64,
 }
@@ -59,6 +63,7 @@ impl Counters {
             queued: read(&self.queued),
             breaker_opened: read(&self.breaker_opened),
             read_fallbacks: read(&self.read_fallbacks),
+            spread: read(&self.spread),
             epoch: self.epoch.load(Ordering::Relaxed),
         }
     }
@@ -83,6 +88,7 @@ impl Counted {
             ("queued_keys", self.queued),
             ("breaker_opened", self.breaker_opened),
             ("read_fallbacks", self.read_fallbacks),
+            ("spread_writes", self.spread),
         ] {
             let _ = writeln!(
                 text,

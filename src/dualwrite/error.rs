@@ -46,6 +46,27 @@ pub enum Refusal {
     TooManyKeys { found: usize, most: usize },
     #[error("the {side} database is needed in this mode and is not configured")]
     NotConfigured { side: Side },
+    /// A side's shards and a table's definition do not fit together.
+    #[error("{0}")]
+    Definition(String),
+    #[error("{stated} of table {table} lies in no shard: {why}")]
+    NoPlace { table: String, stated: String, why: String },
+    /// A transaction over several databases of the side that is right would need a two-phase commit.
+    #[error(
+        "one write would touch several shards of the {side}, which is written first: {one} and {other}; write each shard by \
+         itself"
+    )]
+    SeveralShards { side: Side, one: String, other: String },
+    #[error(
+        "the {side} has {shards} shards and nothing says which one is meant; state a key or the values of the shard columns \
+         (`write_new_at`, `write_tables_at`, `read_key`, `read_at`), or read all shards (`read_shards`)"
+    )]
+    ShardUnknown { side: Side, shards: usize },
+    #[error(
+        "column {column} of table {table} decides about the shard and its value is handed out by the shard: no shard can be \
+         chosen before the INSERT; shard by columns whose values are known beforehand, or hand out the key in the application"
+    )]
+    GeneratedShardColumn { table: String, column: String },
     #[error("the process is shutting down")]
     Closing,
 }
@@ -91,6 +112,9 @@ pub enum ReadError {
     NoMode(String),
     #[error("the {side} database is needed in this mode and is not configured")]
     NotConfigured { side: Side },
+    /// Nothing says which shard, or the tables' definitions do not fit the shards.
+    #[error(transparent)]
+    Place(Refusal),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{0}")]

@@ -1,4 +1,4 @@
-//! The second write: the base's row images put on the follower, ready to commit and holding their locks.
+//! The second write: the base's row images put on one database of the follower, ready to commit and holding their locks.
 //! There is no guard: both sides' rows are locked before either commits, so the order of the writers is the base's.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::rows::{Key, Row};
 use crate::store::{Engine, StoreError, TablePair, Tx, TxOptions};
 use crate::words::{SecondaryWrites, Side};
 
-/// What one table of a write looks like on the base now.
+/// What one table of a write looks like on the base now, as far as one shard of the follower holds it.
 pub(super) struct Image {
     pub pair: Arc<TablePair>,
     pub puts: Vec<Row>,
@@ -33,25 +33,24 @@ impl From<StoreError> for PutFault {
     }
 }
 
-/// Puts the images within the follower's time; `None` when there is nothing to put. Images are in the order of the
-/// table definitions, parents before children.
+/// Puts the images within the follower's time, into the database that has this shard as its first. Images are in the
+/// order of the table definitions, parents before children.
 pub(super) async fn put(
     core: &Arc<Core>,
-    side: Side,
+    (side, shard): (Side, usize),
     stance: &Stance,
     images: Vec<Image>,
-) -> Result<Option<Tx>, PutFault> {
-    if images
-        .iter()
-        .all(|image| image.puts.is_empty() && image.deletes.is_empty())
-    {
-        return Ok(None);
-    }
+) -> Result<Tx, PutFault> {
     let most = core.settings.follower_timeout;
     let (core, stance) = (core.clone(), stance.clone());
     // A second write that is given up rolls back by itself when it wakes up: COMMIT was not sent.
-    match within(most, async move { put_within(&core, side, &stance, &images).await }).await {
-        Some(result) => result.map(Some),
+    match within(
+        most,
+        async move { put_within(&core, (side, shard), &stance, &images).await },
+    )
+    .await
+    {
+        Some(result) => result,
         None => Err(PutFault::Failed(StoreError::Timeout {
             label: side.to_string(),
             message: format!("the second write took longer than {} ms", most.as_millis()),
@@ -59,8 +58,13 @@ pub(super) async fn put(
     }
 }
 
-async fn put_within(core: &Core, side: Side, stance: &Stance, images: &[Image]) -> Result<Tx, PutFault> {
-    let database = core.sides.database(side).map_err(|fault| {
+async fn put_within(
+    core: &Core,
+    (side, shard): (Side, usize),
+    stance: &Stance,
+    images: &[Image],
+) -> Result<Tx, PutFault> {
+    let database = core.sides.database(side, shard).map_err(|fault| {
         PutFault::Failed(StoreError::Config {
             label: side.to_string(),
             message: fault.text(),

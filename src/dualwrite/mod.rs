@@ -4,13 +4,18 @@
 
 mod acknowledge;
 mod breaker;
+mod builder;
 mod counters;
 mod detached;
 mod error;
+mod finish;
 mod follower;
 mod gate;
+mod images;
+mod intent;
 mod mode;
 mod outcome;
+mod place;
 mod queue;
 mod read;
 mod router;
@@ -29,138 +34,23 @@ use rand::Rng;
 use tokio_util::sync::CancellationToken;
 
 pub use acknowledge::Identity;
+pub use builder::Builder;
 pub use counters::Counted;
 pub use error::{ApplyError, Failure, ReadError, Refusal, WriteError};
 pub use mode::{ModeDirectory, ModeError, Stance};
+pub use read::ReadShard;
 pub use session::Session;
 pub use table::TableDefinition;
 pub use write::MOST_KEYS;
 
-use acknowledge::Lease;
-use breaker::Breaker;
 use counters::Counters;
 use detached::within;
 use error::Fault;
-use router::Router;
-use sides::Sides;
-use write::{Apply, Core, Settings};
+use place::Stated;
+use read::Wanted;
+use write::{Apply, Core, Declared};
 
-use crate::rows::Key;
-use crate::store::ConnectConfig;
-use crate::words::ModeKeys;
-
-/// What the library must know before it starts.
-#[derive(Debug, Clone)]
-pub struct Builder {
-    mode_directory: PathBuf,
-    keys: ModeKeys,
-    identity: Identity,
-    source: Option<ConnectConfig>,
-    target: Option<ConnectConfig>,
-    tables: Vec<TableDefinition>,
-    settings: Settings,
-    heartbeat: Duration,
-    poll: Duration,
-}
-
-impl Builder {
-    /// The database that is left; it may be missing once the mode is DST_ONLY.
-    #[must_use]
-    pub fn source(mut self, config: ConnectConfig) -> Self {
-        self.source = Some(config);
-        self
-    }
-
-    /// The database that is moved to; it may be missing while the mode is SRC_ONLY.
-    #[must_use]
-    pub fn target(mut self, config: ConnectConfig) -> Self {
-        self.target = Some(config);
-        self
-    }
-
-    /// A table that is written through the library; of several, parents before the children that refer to them.
-    #[must_use]
-    pub fn table(mut self, table: TableDefinition) -> Self {
-        self.tables.push(table);
-        self
-    }
-
-    /// Other names of the ConfigMap's keys.
-    #[must_use]
-    pub fn mode_keys(mut self, keys: ModeKeys) -> Self {
-        self.keys = keys;
-        self
-    }
-
-    /// Most that the second write may take before it counts as failed (500 ms). A batch of the copy holds its locks
-    /// for half of that.
-    #[must_use]
-    pub fn follower_timeout(mut self, most: Duration) -> Self {
-        self.settings.follower_timeout = most;
-        self
-    }
-
-    /// How long a write is tried again while nothing was committed (5 s): lost deadlocks, lock timeouts, late modes.
-    #[must_use]
-    pub fn retry_for(mut self, most: Duration) -> Self {
-        self.settings.retry_for = most;
-        self
-    }
-
-    /// After this long without a heartbeat writes are refused (30 s).
-    #[must_use]
-    pub fn lease(mut self, lease: Duration) -> Self {
-        self.settings.lease = lease;
-        self.heartbeat = self.heartbeat.min(lease / 3);
-        self
-    }
-
-    /// Starts reading the mode and acknowledging it. Writes are accepted as soon as the mode files are readable.
-    /// Must be called within a tokio runtime.
-    pub fn start(self) -> DualWrite {
-        let router = Router::new(ModeDirectory::new(self.mode_directory, self.keys));
-        router.refresh();
-        let core = Arc::new(Core {
-            settings: self.settings,
-            sides: Arc::new(Sides::new(self.source, self.target, self.tables)),
-            router,
-            gate: gate::Gate::new(),
-            breaker: Breaker::new(5, Duration::from_secs(1)),
-            counters: Counters::default(),
-            lease: Lease::default(),
-        });
-        let stop = CancellationToken::new();
-        tokio::spawn(watch_mode(core.router.clone(), self.poll, stop.clone()));
-        tokio::spawn(acknowledge::run(
-            core.clone(),
-            self.identity.clone(),
-            self.heartbeat,
-            stop.clone(),
-        ));
-        DualWrite {
-            core,
-            identity: Arc::new(self.identity),
-            stop,
-            running: Arc::default(),
-        }
-    }
-}
-
-async fn watch_mode(router: Arc<Router>, every: Duration, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        let router = router.clone();
-        // A handful of small files on the node's memory; still no work for the runtime's own threads.
-        if tokio::task::spawn_blocking(move || router.refresh()).await.is_err() {
-            return;
-        }
-    }
-}
+use crate::rows::{Key, Value};
 
 /// The library at work. Clones share everything.
 #[derive(Debug, Clone)]
@@ -210,23 +100,7 @@ const MODE_WAIT: Duration = Duration::from_millis(50);
 impl DualWrite {
     /// `mode_directory`: where the ConfigMap is mounted, as a directory.
     pub fn builder(mode_directory: impl Into<PathBuf>, identity: Identity) -> Builder {
-        Builder {
-            mode_directory: mode_directory.into(),
-            keys: ModeKeys::default(),
-            identity,
-            source: None,
-            target: None,
-            tables: Vec::new(),
-            settings: Settings {
-                follower_timeout: Duration::from_millis(500),
-                base_lock_timeout: Duration::from_secs(1),
-                base_statement_timeout: Duration::from_secs(5),
-                retry_for: Duration::from_secs(5),
-                lease: Duration::from_secs(30),
-            },
-            heartbeat: Duration::from_secs(5),
-            poll: Duration::from_millis(150),
-        }
+        Builder::new(mode_directory.into(), identity)
     }
 
     /// Writes rows of one table whose keys are known beforehand: they are locked in key order before `apply` runs.
@@ -240,7 +114,7 @@ impl DualWrite {
     }
 
     /// Inserts rows of one table under keys that the database hands out; `apply` declares them
-    /// ([`Session::insert_generated`], [`Session::created`]).
+    /// ([`Session::insert_generated`], [`Session::created`]). With several shards: [`Self::write_new_at`].
     pub async fn write_new<T, F>(&self, table: &str, apply: F) -> Result<T, WriteError>
     where
         T: Send + 'static,
@@ -249,7 +123,23 @@ impl DualWrite {
         self.write_tables([(table, Vec::new())], apply).await
     }
 
-    /// Writes rows of several tables in one transaction; every table that is written must be named.
+    /// As [`Self::write_new`], in the shard where these values lie: the columns that decide about it, by the source's names.
+    pub async fn write_new_at<'c, T, F>(
+        &self,
+        table: &str,
+        columns: impl IntoIterator<Item = (&'c str, Value)>,
+        apply: F,
+    ) -> Result<T, WriteError>
+    where
+        T: Send + 'static,
+        F: for<'a> Fn(&'a mut Session) -> BoxFuture<'a, Result<T, ApplyError>> + Send + Sync + 'static,
+    {
+        self.write_tables_at((table, columns), [(table, Vec::new())], apply)
+            .await
+    }
+
+    /// Writes rows of several tables in one transaction; every table that is written must be named. All rows lie in one
+    /// shard of the side that is written first.
     pub async fn write_tables<T, F>(
         &self,
         parts: impl IntoIterator<Item = (&str, Vec<Key>)>,
@@ -259,9 +149,33 @@ impl DualWrite {
         T: Send + 'static,
         F: for<'a> Fn(&'a mut Session) -> BoxFuture<'a, Result<T, ApplyError>> + Send + Sync + 'static,
     {
+        let declared = self.declared(None, parts);
+        self.write_declared(declared, apply).await
+    }
+
+    /// As [`Self::write_tables`], in the shard where a row of the first table with these values lies.
+    pub async fn write_tables_at<'c, T, F>(
+        &self,
+        (table, columns): (&str, impl IntoIterator<Item = (&'c str, Value)>),
+        parts: impl IntoIterator<Item = (&str, Vec<Key>)>,
+        apply: F,
+    ) -> Result<T, WriteError>
+    where
+        T: Send + 'static,
+        F: for<'a> Fn(&'a mut Session) -> BoxFuture<'a, Result<T, ApplyError>> + Send + Sync + 'static,
+    {
+        let declared = self.declared(Some((table, Stated::columns(columns))), parts);
+        self.write_declared(declared, apply).await
+    }
+
+    async fn write_declared<T, F>(&self, declared: Result<Declared, Refusal>, apply: F) -> Result<T, WriteError>
+    where
+        T: Send + 'static,
+        F: for<'a> Fn(&'a mut Session) -> BoxFuture<'a, Result<T, ApplyError>> + Send + Sync + 'static,
+    {
         let counters = &self.core.counters;
-        let parts = match self.parts(parts) {
-            Ok(parts) => parts,
+        let declared = match declared {
+            Ok(declared) => declared,
             Err(refusal) => {
                 Counters::add(&counters.refused, 1);
                 return Err(refusal.into());
@@ -271,7 +185,7 @@ impl DualWrite {
         let running = Running::begin(&self.running);
         let task = tokio::spawn(async move {
             let _running = running;
-            let result = write_until(&core, &stop, &parts, &apply).await;
+            let result = write_until(&core, &stop, &declared, &apply).await;
             // Counted here and not by the caller, who may have gone away.
             let counter = match &result {
                 Ok(_) => &core.counters.ok,
@@ -292,10 +206,15 @@ impl DualWrite {
     }
 
     /// Indexes of the tables in the order of their definitions, keys in order.
-    fn parts<'a>(
+    fn declared<'a>(
         &self,
+        place: Option<(&str, Stated)>,
         parts: impl IntoIterator<Item = (&'a str, Vec<Key>)>,
-    ) -> Result<Vec<(usize, Vec<Key>)>, Refusal> {
+    ) -> Result<Declared, Refusal> {
+        let place = match place {
+            Some((table, stated)) => Some((self.core.sides.index(table)?, stated)),
+            None => None,
+        };
         let mut found: Vec<(usize, Vec<Key>)> = Vec::new();
         for (table, keys) in parts {
             let index = self.core.sides.index(table)?;
@@ -314,19 +233,60 @@ impl DualWrite {
                 found: count,
                 most: MOST_KEYS,
             }),
-            _ => Ok(found),
+            _ => Ok(Declared { parts: found, place }),
         }
     }
 
-    /// Reads from the side that the mode names. When the follower was chosen and is away, the base answers.
+    /// Reads from the side that the mode names. When the follower was chosen and is away, the base answers. With several
+    /// shards: [`Self::read_key`], [`Self::read_at`], [`Self::read_shards`].
     pub async fn read<T, F>(&self, apply: F) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: for<'a> Fn(&'a mut Session) -> BoxFuture<'a, Result<T, ApplyError>> + Send + Sync + 'static,
+    {
+        self.read_wanted(Wanted::Anything, apply).await
+    }
+
+    /// As [`Self::read`], in the shard of the row with this key.
+    pub async fn read_key<T, F>(&self, table: &str, key: Key, apply: F) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: for<'a> Fn(&'a mut Session) -> BoxFuture<'a, Result<T, ApplyError>> + Send + Sync + 'static,
+    {
+        let table = self.core.sides.index(table).map_err(ReadError::Place)?;
+        self.read_wanted(Wanted::Row(table, Stated::Key(key)), apply).await
+    }
+
+    /// As [`Self::read`], in the shard of the rows with these values: the columns that decide about it, by the source's
+    /// names.
+    pub async fn read_at<'c, T, F>(
+        &self,
+        table: &str,
+        columns: impl IntoIterator<Item = (&'c str, Value)>,
+        apply: F,
+    ) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: for<'a> Fn(&'a mut Session) -> BoxFuture<'a, Result<T, ApplyError>> + Send + Sync + 'static,
+    {
+        let table = self.core.sides.index(table).map_err(ReadError::Place)?;
+        self.read_wanted(Wanted::Row(table, Stated::columns(columns)), apply)
+            .await
+    }
+
+    /// All shards of the side that the mode names, for reads that no shard answers alone; one side for all of them.
+    pub fn read_shards(&self) -> Result<Vec<ReadShard>, ReadError> {
+        read::shards(&self.core)
+    }
+
+    async fn read_wanted<T, F>(&self, wanted: Wanted, apply: F) -> Result<T, ReadError>
     where
         T: Send + 'static,
         F: for<'a> Fn(&'a mut Session) -> BoxFuture<'a, Result<T, ApplyError>> + Send + Sync + 'static,
     {
         let core = self.core.clone();
         // To its end, whatever the caller does: a query must not be cut off.
-        let task = tokio::spawn(async move { read::from_the_side_that_answers(&core, &apply).await });
+        let task = tokio::spawn(async move { read::from_the_side_that_answers(&core, &wanted, &apply).await });
         task.await
             .unwrap_or_else(|error| Err(ReadError::Application(error.into())))
     }
@@ -345,14 +305,16 @@ impl DualWrite {
                 .admits(stance, self.core.settings.lease, Instant::now())
                 .map_err(|refusal| refusal.to_string())
         });
+        let misfit = self.core.sides.problem().map(str::to_owned);
+        let fits = misfit.is_none();
         let problem = match &admitted {
             Some(Err(why)) => Some(why.clone()),
-            _ => self.core.router.problem(),
+            _ => misfit.or_else(|| self.core.router.problem()),
         };
         Status {
             stance: stance.map(|stance| (*stance).clone()),
             acknowledged: self.core.lease.acknowledged(),
-            ready: matches!(admitted, Some(Ok(()))) && !self.stop.is_cancelled(),
+            ready: fits && matches!(admitted, Some(Ok(()))) && !self.stop.is_cancelled(),
             problem,
         }
     }
@@ -378,7 +340,7 @@ impl DualWrite {
 async fn write_until<T>(
     core: &Arc<Core>,
     stop: &CancellationToken,
-    parts: &[(usize, Vec<Key>)],
+    declared: &Declared,
     apply: &Apply<T>,
 ) -> Result<T, WriteError> {
     let deadline = Instant::now() + core.settings.retry_for;
@@ -387,12 +349,12 @@ async fn write_until<T>(
         if stop.is_cancelled() && attempts == 0 {
             return Err(Refusal::Closing.into());
         }
-        let Ok(turn) = tokio::time::timeout_at(deadline.into(), core.gate.enter(parts)).await else {
+        let Ok(turn) = tokio::time::timeout_at(deadline.into(), core.gate.enter(&declared.parts)).await else {
             return Err(Failure::Busy.into());
         };
         let stance = core.router.take().map_err(Refusal::NoMode)?;
         let fault = match core.lease.admits(&stance, core.settings.lease, Instant::now()) {
-            Ok(()) => match write::attempt(core, &stance, parts, apply).await {
+            Ok(()) => match write::attempt(core, &stance, declared, apply).await {
                 Ok(value) => return Ok(value),
                 Err(fault) => fault,
             },

@@ -15,7 +15,7 @@ pub enum Put {
 }
 
 /// What follows the second write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AfterPut {
     CommitBase,
     /// The queue entry goes into the base's own transaction, then the base is committed.
@@ -30,6 +30,14 @@ pub fn after_put(put: Put, secondary: SecondaryWrites) -> AfterPut {
         (Put::Failed, SecondaryWrites::Lenient) => AfterPut::QueueThenCommitBase,
         (Put::Failed, SecondaryWrites::Strict) | (Put::Stale, _) => AfterPut::RollBack,
     }
+}
+
+/// The same for second writes in several shards: the gravest decides, and only the failed ones' keys are queued.
+pub fn after_puts(puts: impl IntoIterator<Item = Put>, secondary: SecondaryWrites) -> AfterPut {
+    puts.into_iter()
+        .map(|put| after_put(put, secondary))
+        .max()
+        .unwrap_or(AfterPut::CommitBase)
 }
 
 /// How a commit ended, as far as anybody can know.
@@ -95,6 +103,19 @@ mod tests {
             (Put::Stale, Strict, AfterPut::RollBack),
         ] {
             assert_eq!(after_put(put, secondary), expected, "{put:?} {secondary:?}");
+        }
+    }
+
+    #[test]
+    fn second_writes_in_several_shards() {
+        for (puts, secondary, expected) in [
+            (vec![], Strict, AfterPut::CommitBase),
+            (vec![Put::Done, Put::Done], Strict, AfterPut::CommitBase),
+            (vec![Put::Failed, Put::Done], Lenient, AfterPut::QueueThenCommitBase),
+            (vec![Put::Done, Put::Failed], Strict, AfterPut::RollBack),
+            (vec![Put::Failed, Put::Stale], Lenient, AfterPut::RollBack),
+        ] {
+            assert_eq!(after_puts(puts.clone(), secondary), expected, "{puts:?} {secondary:?}");
         }
     }
 

@@ -19,9 +19,9 @@ const LATE: Duration = Duration::from_secs(3);
 /// Keys of one table whose second write is owed.
 #[derive(Debug, Clone)]
 pub(super) struct Owed {
-    /// The table's name on the base.
+    /// The table's name in the base's shard.
     pub table: String,
-    /// Its name in the source, which is its name in the control tables.
+    /// Its name in the manifest, which is its name in the control tables.
     pub name: String,
     pub keys: Vec<Key>,
     pub claim: Option<Claim>,
@@ -33,7 +33,7 @@ impl Owed {
     }
 }
 
-pub(super) async fn enqueue(owed: &[Owed], tx: &mut Tx, why: &str) -> Result<(), Fault> {
+pub(super) async fn enqueue(owed: &[&Owed], tx: &mut Tx, why: &str) -> Result<(), Fault> {
     let why: String = why.chars().take(200).collect();
     for owed in owed {
         let Some(claim) = &owed.claim else {
@@ -49,17 +49,17 @@ pub(super) async fn enqueue(owed: &[Owed], tx: &mut Tx, why: &str) -> Result<(),
 
 /// After the base has committed; whether the entry is there. The epoch is checked again: an entry that lands on a side
 /// whose queue nobody waits for any more would promise a repair in vain.
-pub(super) async fn queue_late(core: &Arc<Core>, stance: &Stance, owed: Vec<Owed>, why: &str) -> bool {
+pub(super) async fn queue_late(core: &Arc<Core>, stance: &Stance, shard: usize, owed: Vec<Owed>, why: &str) -> bool {
     let count = owed.iter().map(Owed::count).sum();
     let (shared, epoch, base, why) = (core.clone(), stance.epoch, stance.mode.base(), why.to_owned());
     let work = async move {
-        let mut tx = shared.sides.database(base)?.begin(shared.base_options()).await?;
+        let mut tx = shared.sides.database(base, shard)?.begin(shared.base_options()).await?;
         for owed in &owed {
             if let Err(error) = control::check_instance(&mut tx, &owed.table, epoch).await {
                 return Err(rolled_back(tx, error.into()).await);
             }
         }
-        if let Err(fault) = enqueue(&owed, &mut tx, &why).await {
+        if let Err(fault) = enqueue(&owed.iter().collect::<Vec<_>>(), &mut tx, &why).await {
             return Err(rolled_back(tx, fault).await);
         }
         tx.commit().await.map_err(|error| Fault::from(error.into_inner()))

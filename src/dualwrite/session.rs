@@ -15,6 +15,7 @@ use crate::words::Side;
 pub struct Session {
     tx: Tx,
     side: Side,
+    shard: usize,
     sides: Arc<Sides>,
     created: Vec<(usize, Key)>,
     /// Whether anything may have been changed, as far as is known here.
@@ -29,10 +30,11 @@ pub(super) struct Left {
 }
 
 impl Session {
-    pub(super) fn new(tx: Tx, side: Side, sides: Arc<Sides>) -> Self {
+    pub(super) fn new(tx: Tx, (side, shard): (Side, usize), sides: Arc<Sides>) -> Self {
         Self {
             tx,
             side,
+            shard,
             sides,
             created: Vec::new(),
             changed: false,
@@ -43,11 +45,16 @@ impl Session {
         self.side
     }
 
-    /// This side's name of a table, for SQL text; quoted.
+    /// The shard of that side, from 0 in the order of its configuration.
+    pub fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// A table's name in this shard of this side, for SQL text; quoted.
     pub fn table(&self, name: &str) -> Result<String, ApplyError> {
         let index = self.sides.index(name).map_err(ApplyError::application)?;
-        let name = self.sides.tables()[index].name_on(self.side);
-        Ok(Ident::new(name)?.quoted(self.tx.engine()))
+        let name = self.sides.name(self.side, self.shard, index);
+        Ok(Ident::new(name.map_err(ApplyError::application)?)?.quoted(self.tx.engine()))
     }
 
     /// Declares a row that this transaction inserted under a key it was not begun with.
@@ -65,13 +72,48 @@ impl Session {
         key_column: &str,
         binds: &[Value],
     ) -> Result<Value, ApplyError> {
-        let key = self
+        self.insert_generated_with(table, insert, key_column, &[], binds).await
+    }
+
+    /// As [`Self::insert_generated`], for a key of several columns: `others` are the values of those that the database does
+    /// not hand out, by the source's names.
+    pub async fn insert_generated_with(
+        &mut self,
+        table: &str,
+        insert: &str,
+        key_column: &str,
+        others: &[(&str, Value)],
+        binds: &[Value],
+    ) -> Result<Value, ApplyError> {
+        let index = self.sides.index(table).map_err(ApplyError::application)?;
+        let definition = &self.sides.tables()[index];
+        let handed_out = definition.source_column(self.side, key_column);
+        // Refused before the INSERT: its row might lie in another shard than this one.
+        if self.sides.placing(self.side, index).turns_on(handed_out) {
+            return Err(ApplyError::application(Refusal::GeneratedShardColumn {
+                table: table.to_owned(),
+                column: key_column.to_owned(),
+            }));
+        }
+        let alone = definition.key().len() == 1;
+        let mut key = Vec::new();
+        for column in definition.key() {
+            key.push(match others.iter().find(|(name, _)| name == column) {
+                Some((_, value)) => Some(value.clone()),
+                None if alone || column == handed_out => None,
+                None => {
+                    let why = format!("the key of {table} has the column {column}, whose value is not given");
+                    return Err(ApplyError::application(why));
+                }
+            });
+        }
+        let generated = self
             .tx
             .insert_returning_key(insert, &Ident::new(key_column)?, binds)
             .await?;
-        self.created(table, Key(vec![key.clone()]))
-            .map_err(ApplyError::application)?;
-        Ok(key)
+        let key = key.into_iter().map(|value| value.unwrap_or_else(|| generated.clone()));
+        self.created.push((index, Key(key.collect())));
+        Ok(generated)
     }
 
     /// [`Tx::execute`].

@@ -1,13 +1,24 @@
 //! What the application says of a table, and the table's sides made from it: the narrow one (key and version, known
 //! from the base alone) and the pair (all mapped columns, which needs both databases' schemas).
 
+use crate::rows::{ShardBy, ShardFunction, TemplateError, numbered};
 use crate::store::{ColumnMapping, TableMapping, TablePair, TableSchema, TableSide};
 use crate::words::Side;
 
 /// One table as the migration maps it; columns go by name unless renamed or dropped.
 #[derive(Debug, Clone)]
 pub struct TableDefinition {
+    name: String,
     mapping: TableMapping,
+    shard_by: Option<ShardBy>,
+    source_shard_by: Option<ShardBy>,
+}
+
+fn shard_by<'a>(columns: impl IntoIterator<Item = &'a str>, function: ShardFunction) -> ShardBy {
+    ShardBy {
+        columns: columns.into_iter().map(str::to_owned).collect(),
+        function,
+    }
 }
 
 impl TableDefinition {
@@ -15,6 +26,7 @@ impl TableDefinition {
     /// that the library stamps.
     pub fn new<'a>(name: &str, key: impl IntoIterator<Item = &'a str>, version: &str) -> Self {
         Self {
+            name: name.to_owned(),
             mapping: TableMapping {
                 source: name.to_owned(),
                 target: name.to_owned(),
@@ -22,10 +34,35 @@ impl TableDefinition {
                 version: version.to_owned(),
                 ..TableMapping::default()
             },
+            shard_by: None,
+            source_shard_by: None,
         }
     }
 
-    /// The table's name in the target, when it is another one.
+    /// How rows find their shard on a side that has several: by these columns of the key, named as in the source. As the
+    /// manifest's `shardBy`.
+    #[must_use]
+    pub fn shard_by<'a>(mut self, columns: impl IntoIterator<Item = &'a str>, function: ShardFunction) -> Self {
+        self.shard_by = Some(shard_by(columns, function));
+        self
+    }
+
+    /// The same for the source alone, where its shards are found in another way than the target's.
+    #[must_use]
+    pub fn source_shard_by<'a>(mut self, columns: impl IntoIterator<Item = &'a str>, function: ShardFunction) -> Self {
+        self.source_shard_by = Some(shard_by(columns, function));
+        self
+    }
+
+    /// The table's name in the source, when it is another one. `{shard}` or `{shard:02}` (2 digits) in it is the shard's
+    /// number, for shards that share a database. As the manifest's `source`.
+    #[must_use]
+    pub fn source(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.mapping.source);
+        self
+    }
+
+    /// The table's name in the target, when it is another one; with the shard's number likewise.
     #[must_use]
     pub fn target(mut self, name: &str) -> Self {
         name.clone_into(&mut self.mapping.target);
@@ -72,14 +109,30 @@ impl TableDefinition {
 
     /// The name by which the application and the control tables' rows call it.
     pub fn name(&self) -> &str {
-        &self.mapping.source
+        &self.name
     }
 
-    /// Its name in one of the databases.
+    /// Its name on one side; with a place for the shard's number where the shards' tables have different names.
     pub fn name_on(&self, side: Side) -> &str {
         match side {
             Side::Source => &self.mapping.source,
             Side::Target => &self.mapping.target,
+        }
+    }
+
+    /// Its name in one shard of a side.
+    pub(super) fn name_in(&self, side: Side, shard: usize) -> Result<String, TemplateError> {
+        numbered(self.name_on(side), shard)
+    }
+
+    pub(super) fn key(&self) -> &[String] {
+        &self.mapping.key
+    }
+
+    pub(super) fn function_on(&self, side: Side) -> Option<&ShardBy> {
+        match side {
+            Side::Source => self.source_shard_by.as_ref().or(self.shard_by.as_ref()),
+            Side::Target => self.shard_by.as_ref(),
         }
     }
 
@@ -91,6 +144,18 @@ impl TableDefinition {
         match (side, renamed) {
             (Side::Target, Some(target)) => target,
             _ => name.to_owned(),
+        }
+    }
+
+    /// The source's name of a side's column.
+    pub(super) fn source_column<'a>(&'a self, side: Side, name: &'a str) -> &'a str {
+        let renamed = self.mapping.columns.iter().find_map(|column| match column {
+            ColumnMapping::Rename { source, target } if target == name => Some(source.as_str()),
+            _ => None,
+        });
+        match (side, renamed) {
+            (Side::Target, Some(source)) => source,
+            _ => name,
         }
     }
 
@@ -123,7 +188,7 @@ impl TableDefinition {
         if found != self.mapping.key {
             return Err(format!(
                 "table {} has its key columns in the order ({}), the definition says ({}); say them in the index's order",
-                self.mapping.source,
+                self.name,
                 found.join(", "),
                 self.mapping.key.join(", ")
             ));

@@ -4,9 +4,11 @@
 
 mod common;
 mod epochs;
+mod fleet;
 mod order;
 mod outcomes;
 mod pair;
+mod sharding;
 #[path = "../support/mod.rs"]
 mod support;
 mod tables;
