@@ -1,6 +1,8 @@
 //! Two sides of several shards each: databases of their own, or numbered tables of one database. The shard of every row
 //! is worked out here anew, as the remainder of its user.
 
+use std::time::Duration;
+
 use datamigration::control;
 use datamigration::dualwrite::{ApplyError, Builder, DualWrite, Identity, Session, TableDefinition, WriteError};
 use datamigration::rows::{Key, ShardFunction, Value};
@@ -189,7 +191,10 @@ impl Fleet {
             };
             shards.databases.iter().enumerate().map(config).collect::<Vec<_>>()
         };
+        // A busy machine is not what these tests are about.
         DualWrite::builder(mount.path(), identity)
+            .follower_timeout(Duration::from_secs(10))
+            .retry_for(Duration::from_mins(1))
             .table(self.table())
             .source_shards(side(&self.source, "source", None))
             .target_shards(side(&self.target, "target", away))

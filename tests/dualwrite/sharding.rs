@@ -40,7 +40,7 @@ async fn writes_land_in_the_shards_of_their_rows() {
                 fleet.flip(mode, "Strict", epoch).await;
                 adopted(&shop, epoch).await;
             }
-            for user in -4..8 {
+            for user in -2..4 {
                 set(&shop, table, &[(user, 500)], &format!("e{epoch} 'ü'"))
                     .await
                     .unwrap();
@@ -53,9 +53,9 @@ async fn writes_land_in_the_shards_of_their_rows() {
                 generated.push((user, create(&shop, table, user).await.unwrap()));
             }
             let rows = fleet.assert_alike().await;
-            assert_eq!(rows.len(), 24 + generated.len(), "{source:?} {target:?} {rows:?}");
+            assert_eq!(rows.len(), 12 + generated.len(), "{source:?} {target:?} {rows:?}");
             assert!(
-                rows.iter().any(|row| row.starts_with(&format!("-4 500 e{epoch} 'ü'"))),
+                rows.iter().any(|row| row.starts_with(&format!("-2 500 e{epoch} 'ü'"))),
                 "{rows:?}"
             );
             let base = if epoch == 1 { &fleet.source } else { &fleet.target };
@@ -81,7 +81,7 @@ async fn writes_land_in_the_shards_of_their_rows() {
                 .iter()
                 .filter(|one| one.name == base.databases[0].name)
                 .count();
-            assert_eq!(recorded, 12 * tables, "{source:?} {target:?}");
+            assert_eq!(recorded, 6 * tables, "{source:?} {target:?}");
         }
         // While the base is being swapped, the sides hand out odd and even numbers in every shard.
         if fleet.source.databases[0].kind == MariaDb {
@@ -154,6 +154,7 @@ async fn a_follower_shard_that_is_away_costs_its_own_keys_alone() {
         .builder_at("shop-0", &fleet.mount, Some((1, AWAY)))
         .retry_for(Duration::from_millis(300))
         .start();
+    eventually(SOON, "it acknowledges", || async { shop.status().ready }).await;
     let everybody = [(0, 1), (1, 1), (2, 1), (4, 1)];
     set(&shop, "orders", &everybody, "first").await.unwrap();
     assert_eq!(fleet.source.keys(0, QUEUE).await, ["[1,1]", "[4,1]"]);
@@ -255,25 +256,18 @@ async fn writers_over_several_shards_leave_both_sides_equal() {
     for (source, target) in [
         (Databases(MariaDb, 1), Databases(Postgres, 3)),
         (Databases(Postgres, 2), Databases(MariaDb, 3)),
-        (Databases(MariaDb, 1), Tables(MariaDb, 3)),
     ] {
         let fleet = Fleet::new(source, target, "Strict").await;
-        // Some meet in opposite order on rows that nobody could lock beforehand: the databases' deadlocks are tried again.
-        let patient = |n| {
-            fleet
-                .builder(&format!("shop-{n}"))
-                .retry_for(Duration::from_secs(30))
-                .start()
-        };
-        let shops: Vec<_> = (0..3).map(patient).collect();
+        let shops: Vec<_> = (0..3).map(|n| fleet.builder(&format!("shop-{n}")).start()).collect();
         let bases = fleet.source.databases.len() as i64;
-        for round in 0..3_i64 {
+        for round in 0..2_i64 {
             let writers = (0..18_i64).map(|n| {
                 let shop = shops[n as usize % 3].clone();
                 // Users of one base shard and of all shards of the follower.
                 let first = n % bases;
                 let mut orders: Vec<_> = (0..3).map(|k| (first + bases * ((n + k) % 3), 1 + k % 2)).collect();
                 orders.sort_unstable();
+                // On rows that nobody could lock beforehand they may meet in opposite order: deadlocks are tried again.
                 if round == 0 && n % 6 == 0 {
                     orders.reverse();
                 }
@@ -298,13 +292,14 @@ async fn writers_over_several_shards_leave_both_sides_equal() {
 #[tokio::test]
 async fn two_sharded_bases_at_once_neither_diverge_nor_stand_still() {
     let fleet = Fleet::new(Databases(MariaDb, 1), Databases(Postgres, 2), "Strict").await;
-    let early = fleet.builder("early").start();
+    let short = Duration::from_millis(500);
+    let early = fleet.builder("early").follower_timeout(short).start();
     eventually(SOON, "early acknowledges", || async { early.status().ready }).await;
     let other = Mount::new();
     fleet.raise("DST_FIRST", "Strict", 2).await;
     other.flip("DST_FIRST", "Strict", 2);
-    let late = fleet.builder_at("late", &other, None).start();
-    let writers = (0..40_i64).map(|n| {
+    let late = fleet.builder_at("late", &other, None).follower_timeout(short).start();
+    let writers = (0..24_i64).map(|n| {
         let (early, late) = (early.clone(), late.clone());
         async move {
             tokio::time::sleep(Duration::from_millis(n as u64 * 20)).await;
@@ -317,16 +312,10 @@ async fn two_sharded_bases_at_once_neither_diverge_nor_stand_still() {
             }
         }
     });
-    let results = futures::future::join_all(writers).await;
-    let failed: Vec<_> = results.into_iter().filter_map(Result::err).collect();
-    // They wait for each other across databases: one that lost too often fails, but not with an unknown outcome.
-    assert!(
-        failed.len() <= 4
-            && failed
-                .iter()
-                .all(|error| !matches!(error, WriteError::OutcomeUnknown(_))),
-        "{failed:?}"
-    );
+    // They wait for each other across databases, where neither sees the cycle; in time each of them wins.
+    for result in futures::future::join_all(writers).await {
+        result.unwrap();
+    }
     fleet.assert_alike().await;
 }
 
@@ -334,6 +323,7 @@ async fn two_sharded_bases_at_once_neither_diverge_nor_stand_still() {
 async fn each_shard_turns_a_straggler_away() {
     let fleet = Fleet::new(Databases(Postgres, 2), Databases(MariaDb, 3), "Lenient").await;
     let shop = fleet.builder("shop-0").retry_for(Duration::from_millis(300)).start();
+    eventually(SOON, "it acknowledges", || async { shop.status().ready }).await;
     // Users 0 to 5 are the six pairs of a source's and a target's shard.
     let all: Vec<(i64, i64)> = (0..6).map(|user| (user, 1)).collect();
     for one in &all {
@@ -500,11 +490,9 @@ async fn keys_in_another_spelling_find_their_shard() {
         .target_shards(side(&fleet.target))
         .start();
     let spellings: [fn(&str) -> String; 3] = [str::to_owned, str::to_uppercase, |text| text.replace('-', "")];
-    let mut used = [0; 2];
     for n in 0..8_u128 {
-        let who = format!("{:08x}-0000-4000-8000-00000000abcd", n * 0x1234_5671);
-        for (count, spelled) in (1..).zip(spellings) {
-            let who = spelled(&who);
+        for spelled in spellings {
+            let who = spelled(&format!("{:08x}-0000-4000-8000-00000000abcd", n * 0x1234_5671));
             let key = Key(vec![Value::text(who.as_str())]);
             shop.write("orders", [key], move |session| {
                 let who = Value::text(who.as_str());
@@ -517,27 +505,18 @@ async fn keys_in_another_spelling_find_their_shard() {
             })
             .await
             .unwrap();
-            let sum = "SELECT COUNT(*) * 1000 + COALESCE(SUM(n), 0) FROM orders WHERE who = ";
-            let mut found = [0, 0];
-            for (at, shards) in [&fleet.source, &fleet.target].into_iter().enumerate() {
-                for (shard, database) in shards.databases.iter().enumerate() {
-                    let here = database
-                        .number(&format!("SELECT CAST(({sum} '{}') AS bigint)", uuid_text(n)))
-                        .await;
-                    found[at] += here;
-                    if at == 0 && here > 0 {
-                        used[shard] += 1;
-                    }
-                }
-            }
-            assert_eq!(found, [1000 + count; 2], "{n} in spelling {count}");
         }
     }
-    assert!(used.iter().all(|count| *count > 0), "both shards are used: {used:?}");
-}
-
-fn uuid_text(n: u128) -> String {
-    format!("{:08x}-0000-4000-8000-00000000abcd", n * 0x1234_5671)
+    for shards in [&fleet.source, &fleet.target] {
+        let mut rows = 0;
+        for database in &shards.databases {
+            let here = database.number("SELECT COUNT(*) FROM orders").await;
+            assert!(here > 0, "all shards are used");
+            assert_eq!(database.number("SELECT COUNT(*) FROM orders WHERE n = 3").await, here);
+            rows += here;
+        }
+        assert_eq!(rows, 8);
+    }
 }
 
 /// Where a session is, and how many orders it sees.
