@@ -150,8 +150,10 @@ async fn a_row_that_changes_its_key_changes_its_shard() {
 #[tokio::test]
 async fn a_follower_shard_that_is_away_costs_its_own_keys_alone() {
     let fleet = Fleet::new(Databases(MariaDb, 1), Databases(Postgres, 3), "Lenient").await;
+    let lost = &fleet.target.databases[1];
+    let lost = lost.url.replace(&lost.name, "nothing");
     let shop = fleet
-        .builder_at("shop-0", &fleet.mount, Some((1, AWAY)))
+        .builder_at("shop-0", &fleet.mount, Some((1, &lost)))
         .retry_for(Duration::from_millis(300))
         .start();
     eventually(SOON, "it acknowledges", || async { shop.status().ready }).await;
