@@ -9,9 +9,9 @@ use datamigration::rows::{Key, ShardFunction, Value};
 use datamigration::store::{Engine, TxOptions};
 use futures::FutureExt;
 
-use crate::pair::{close_epoch_on, config, open};
+use crate::pair::{SOON, close_epoch_on, config, open};
 use crate::support::journal::{self, MIGRATION, UID};
-use crate::support::{Kind, Mount, TestDatabase, servers};
+use crate::support::{Kind, Mount, TestDatabase, eventually, servers};
 
 /// A side: which server, and how many shards.
 #[derive(Clone, Copy, Debug)]
@@ -282,4 +282,8 @@ pub async fn create(shop: &DualWrite, table: &'static str, user: i64) -> Result<
         .boxed()
     })
     .await
+}
+
+pub async fn adopted(shop: &DualWrite, epoch: i64) {
+    eventually(SOON, "the mode is adopted", || async { shop.counters().epoch == epoch }).await;
 }

@@ -9,6 +9,7 @@ mod order;
 mod outcomes;
 mod pair;
 mod sharding;
+mod sharding_faults;
 #[path = "../support/mod.rs"]
 mod support;
 mod tables;
