@@ -233,9 +233,10 @@ pub async fn insert_in(
     (user, id): (i64, i64),
     note: &str,
 ) -> Result<(), ApplyError> {
-    let conflict = match session.engine() {
-        Engine::MySql => "ON DUPLICATE KEY UPDATE note = VALUES(note)",
-        Engine::Postgres => "ON CONFLICT (user_id, id) DO UPDATE SET note = excluded.note",
+    let conflict = if session.engine() == Engine::MySql {
+        "ON DUPLICATE KEY UPDATE note = VALUES(note)"
+    } else {
+        "ON CONFLICT (user_id, id) DO UPDATE SET note = excluded.note"
     };
     let sql = format!(
         "INSERT INTO {} (user_id, id, note) VALUES (?, ?, ?) {conflict}",
