@@ -187,7 +187,7 @@ pub async fn upsert(library: &DualWrite, id: i64, note: &str) -> Result<(), Writ
 pub async fn upsert_in(session: &mut Session, id: i64, note: &str) -> Result<(), ApplyError> {
     let conflict = match session.engine() {
         Engine::MySql => "ON DUPLICATE KEY UPDATE note = VALUES(note)",
-        Engine::Postgres => "ON CONFLICT (id) DO UPDATE SET note = excluded.note",
+        Engine::Postgres | Engine::Sqlite => "ON CONFLICT (id) DO UPDATE SET note = excluded.note",
     };
     let sql = format!(
         "INSERT INTO {} (id, note) VALUES (?, ?) {conflict}",
