@@ -226,7 +226,7 @@ async fn the_incremental_verify_keeps_every_shard_in_step() {
         world.source.run(told, &sql).await;
     }
     let task = world.incremental(Direction::Forward, 1);
-    task.until(Duration::from_secs(60), "a clean window", |status| {
+    task.until(Duration::from_mins(1), "a clean window", |status| {
         status.verify.as_ref().is_some_and(|verify| {
             verify.repaired >= 15 && verify.misplaced == 1 && verify.outstanding == 0 && verify.clean_since.is_some()
         })
