@@ -171,7 +171,7 @@ impl Load {
                 async move {
                     let conflict = match session.engine() {
                         Engine::MySql => "ON DUPLICATE KEY UPDATE note = VALUES(note), amount = VALUES(amount)",
-                        Engine::Postgres => {
+                        Engine::Postgres | Engine::Sqlite => {
                             "ON CONFLICT (id) DO UPDATE SET note = excluded.note, amount = excluded.amount"
                         }
                     };
