@@ -295,8 +295,8 @@ impl Database {
 
     /// Before a run writes to this database. A SQLite file gets a write-ahead log, for good: with a rollback journal whoever
     /// reads keeps a writer from committing, and a writer that waits for its commit keeps everybody from reading.
+    #[cfg(feature = "sqlite")]
     pub async fn prepare_to_write(&self) -> Result<()> {
-        #[cfg(feature = "sqlite")]
         if let Pool::Sqlite { options, .. } = &self.pool {
             let mode = super::sqlite::write_ahead(options)
                 .await

@@ -173,18 +173,20 @@ impl Tx {
     /// An application's own typed queries. Neither COMMIT nor ROLLBACK may be said over it.
     pub fn mysql(&mut self) -> Option<&mut MySqlConnection> {
         self.lent = true;
-        match &mut self.inner {
-            Inner::MySql(tx) => Some(&mut **tx),
-            _ => None,
+        if let Inner::MySql(tx) = &mut self.inner {
+            Some(&mut **tx)
+        } else {
+            None
         }
     }
 
     /// As [`Tx::mysql`].
     pub fn postgres(&mut self) -> Option<&mut PgConnection> {
         self.lent = true;
-        match &mut self.inner {
-            Inner::Postgres(tx) => Some(&mut **tx),
-            _ => None,
+        if let Inner::Postgres(tx) = &mut self.inner {
+            Some(&mut **tx)
+        } else {
+            None
         }
     }
 

@@ -80,24 +80,24 @@ async fn keys_are_what_identifies_a_row_and_in_which_order() {
     )
     .await;
     let of = async |name: &str| db.table(name).await.unwrap().unwrap();
-    let a = of("a").await;
-    assert_eq!(a.primary_key, ["id"]);
-    assert!(a.unique_keys[0].primary && a.unique_keys[0].identifies && !a.columns[0].nullable);
-    assert!(a.columns[0].auto_increment);
-    let b = of("b").await;
-    assert_eq!(b.primary_key, ["x", "y"]);
-    assert_eq!(b.columns[0].collation.as_deref(), Some("NOCASE"));
-    let c = of("c").await;
-    assert!(c.columns[2].generated);
+    let counted = of("a").await;
+    assert_eq!(counted.primary_key, ["id"]);
+    assert!(counted.unique_keys[0].primary && counted.unique_keys[0].identifies && !counted.columns[0].nullable);
+    assert!(counted.columns[0].auto_increment);
+    let double = of("b").await;
+    assert_eq!(double.primary_key, ["x", "y"]);
+    assert_eq!(double.columns[0].collation.as_deref(), Some("NOCASE"));
+    let computed = of("c").await;
+    assert!(computed.columns[2].generated);
     // It may be NULL, as SQLite has it.
-    assert!(!c.unique_keys[0].identifies);
-    let d = of("d").await;
-    assert!(d.primary_key.is_empty() && d.unique_keys.iter().all(|key| !key.identifies));
-    let e = of("e").await;
+    assert!(!computed.unique_keys[0].identifies);
+    let unkeyed = of("d").await;
+    assert!(unkeyed.primary_key.is_empty() && unkeyed.unique_keys.iter().all(|key| !key.identifies));
+    let child = of("e").await;
     assert_eq!(
         (
-            e.foreign_keys[0].referenced_table.as_str(),
-            e.foreign_keys[0].on_delete.as_str()
+            child.foreign_keys[0].referenced_table.as_str(),
+            child.foreign_keys[0].on_delete.as_str()
         ),
         ("d", "CASCADE")
     );
