@@ -65,6 +65,11 @@ impl StoreError {
         }
     }
 
+    /// The database has an objection to a row, not to the moment.
+    pub fn is_row_problem(&self) -> bool {
+        matches!(self, StoreError::Data { .. } | StoreError::Duplicate { .. })
+    }
+
     /// The server itself did not answer: nothing sent to it now will succeed soon.
     pub fn is_connection(&self) -> bool {
         matches!(

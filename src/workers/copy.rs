@@ -1,6 +1,7 @@
 //! Copies one table from base to follower: key ranges claimed in the follower, batches read without locks and put
 //! guarded, each batch's progress in the same transaction as its rows. What cannot be put is set aside with its reason.
 
+mod aside;
 mod legs;
 
 pub use legs::run;
@@ -13,7 +14,7 @@ use super::pace::{BatchSize, Waits};
 use super::throttle::Throttle;
 use super::work::{Work, short};
 use crate::control::chunks::{Chunk, ChunkSet, Claim, Totals};
-use crate::control::rejects::{self, Reject};
+use crate::control::rejects;
 use crate::rows::{Key, Row};
 use crate::store::{Load, StoreError, Tx, TxOptions};
 use futures::StreamExt;
@@ -232,7 +233,7 @@ impl Copy {
                     size.collided();
                     continue;
                 }
-                Err(WorkError::Store(refused)) if is_row_problem(&refused) => {
+                Err(WorkError::Store(refused)) if refused.is_row_problem() => {
                     match self.skip(&chunk, owner, &refused).await? {
                         Some(next) => chunk = next,
                         None => return Ok(()),
@@ -258,47 +259,6 @@ impl Copy {
                 }
                 Err(error) => return Err(error),
             }
-        }
-    }
-
-    /// Sets the next row aside by its key alone: what it holds cannot be read exactly.
-    async fn skip(&self, chunk: &Chunk, owner: &str, refused: &StoreError) -> Result<Option<Chunk>, WorkError> {
-        let context = &self.work.ctx;
-        let reason = refused.to_string();
-        tracing::warn!(
-            table = self.chunks.table,
-            reason,
-            "a row cannot be read exactly; it is set aside"
-        );
-        let key = context
-            .retry(async || {
-                let mut base = self.work.begin_plain(self.work.base()).await?;
-                let key = base.chunk_end(self.work.base_side(), chunk.lower.as_ref(), 1).await?;
-                base.rollback().await;
-                Ok(key)
-            })
-            .await?;
-        // Deleted in the meantime: the range is read again.
-        let Some(key) = key else { return Ok(Some(chunk.clone())) };
-        let moved = context
-            .retry_but(
-                |error| matches!(error, WorkError::UnknownOutcome(_) | WorkError::ClaimLost(_)),
-                async || {
-                    let mut tx = self.work.begin_follower(short(ROW_MOST)).await?;
-                    rejects::add(&mut tx, &self.chunks, &key, &reason).await?;
-                    self.advance(&mut tx, chunk, Some(&key), 1, false, owner).await?;
-                    Ok(tx.commit().await?)
-                },
-            )
-            .await;
-        match moved {
-            Ok(()) => Ok(Some(Chunk {
-                lower: Some(key),
-                rows: chunk.rows + 1,
-                ..chunk.clone()
-            })),
-            Err(WorkError::UnknownOutcome(_)) => context.retry(async || self.recorded(chunk, owner).await).await,
-            Err(error) => Err(error),
         }
     }
 
@@ -329,7 +289,7 @@ impl Copy {
                 Err(error) => error,
             };
             match error {
-                WorkError::Store(refused) if is_row_problem(&refused) => {
+                WorkError::Store(refused) if refused.is_row_problem() => {
                     return Box::pin(self.narrow(chunk, rows, last, owner, size, &refused)).await;
                 }
                 // Nobody knows whether the batch is in: the record does.
@@ -471,69 +431,4 @@ impl Copy {
         tx.rollback().await;
         Ok(recorded)
     }
-
-    /// Rows that were refused once get another chance now that the rest is in place (a unique value may have moved on);
-    /// what is still refused holds the verdict.
-    async fn settle_rejects(&self) -> Result<(), WorkError> {
-        let context = &self.work.ctx;
-        let mut after = 0;
-        let (mut left, mut example) = (0_u64, None);
-        loop {
-            let found = context
-                .retry(async || {
-                    let mut tx = self.work.begin_plain(self.work.follower()).await?;
-                    let found = rejects::after(&mut tx, &self.chunks, after, 100).await?;
-                    tx.rollback().await;
-                    Ok(found)
-                })
-                .await?;
-            let Some(last) = found.last() else { break };
-            after = last.id;
-            for reject in found {
-                match context
-                    .retry_but(|_| false, async || self.put_reject(&reject).await)
-                    .await
-                {
-                    Ok(()) => {}
-                    Err(WorkError::Store(refused)) if is_row_problem(&refused) => {
-                        left += 1;
-                        example.get_or_insert_with(|| format!("key {}: {refused}", reject.key));
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        match example {
-            None => Ok(()),
-            Some(example) => Err(WorkError::permanent(
-                "RowsRejected",
-                format!(
-                    "table {}: {left} rows cannot be put into the follower, the first: {example}; each is in \
-                     _datamigration_rejects with its reason. Correct the rows or the follower's column, then delete this \
-                     task: the copy is asked for again and tries them first",
-                    self.chunks.table
-                ),
-            )),
-        }
-    }
-
-    async fn put_reject(&self, reject: &Reject) -> Result<(), WorkError> {
-        let keys = std::slice::from_ref(&reject.key);
-        let mut base = self.work.begin_plain(self.work.base()).await?;
-        let rows = base
-            .read_keys(self.work.base_side(), keys, crate::store::Lock::None)
-            .await?;
-        base.rollback().await;
-        let mut tx = self.work.begin_follower(TxOptions::default()).await?;
-        if !rows.is_empty() {
-            tx.put_guarded(self.work.follower_side(), &rows).await?;
-        }
-        rejects::remove(&mut tx, reject.id).await?;
-        Ok(tx.commit().await?)
-    }
-}
-
-/// The follower has an objection to a row, not to the moment.
-fn is_row_problem(error: &StoreError) -> bool {
-    matches!(error, StoreError::Data { .. } | StoreError::Duplicate { .. })
 }

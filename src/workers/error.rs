@@ -95,10 +95,7 @@ impl WorkError {
 
     /// The database has an objection to a row, not to the moment.
     pub fn is_row_problem(&self) -> bool {
-        matches!(
-            self,
-            Self::Store(StoreError::Data { .. } | StoreError::Duplicate { .. })
-        )
+        matches!(self, Self::Store(refused) if refused.is_row_problem())
     }
 
     /// What the process answers when this ends it.
