@@ -8,6 +8,7 @@ use super::error::Fault;
 use super::follower::Image;
 use super::intent::{Intent, Pairs, Second};
 use super::mode::Stance;
+use super::place::spelled_key;
 use super::queue::Owed;
 use super::write::{Core, Part, lies_here};
 use crate::control;
@@ -167,16 +168,17 @@ async fn read(part: &mut Part, side: &TableSide, tx: &mut Tx) -> Result<Found, F
     let there: Vec<Key> = puts.iter().map(|row| side.key_of(row)).collect();
     // Absence is carried only for what this transaction deleted itself: a key that was absent before is not
     // locked, and may be another's insert by now.
+    // The rows before were read as their own side has them; the pair may spell their keys otherwise.
     let deleted: Vec<(Key, Option<String>)> = part
         .before
         .iter()
+        .map(|(key, version)| (spelled_key(side, key), version.as_str().map(str::to_owned)))
         .filter(|(key, _)| !there.contains(key))
-        .map(|(key, version)| (key.clone(), version.as_str().map(str::to_owned)))
         .collect();
     part.absent = part
         .keys
         .iter()
-        .filter(|key| !there.contains(key) && part.was_there(key).is_none())
+        .filter(|key| !there.contains(&spelled_key(side, key)) && part.was_there(key).is_none())
         .cloned()
         .collect();
     if let Some(claim) = &part.claim

@@ -119,7 +119,10 @@ impl Session {
     /// [`Tx::execute`].
     pub async fn execute(&mut self, sql: &str, binds: &[Value]) -> Result<u64, StoreError> {
         let rows = self.tx.execute(sql, binds).await?;
-        self.changed |= rows > 0;
+        // A procedure, or a block, changes rows without telling their number.
+        let tells = ["insert", "update", "delete", "select"];
+        let verb = sql.trim_start().get(..6).unwrap_or_default();
+        self.changed |= rows > 0 || !tells.iter().any(|word| verb.eq_ignore_ascii_case(word));
         Ok(rows)
     }
 

@@ -170,8 +170,10 @@ fn lane(base: Engine, follower: Engine, from: &LogicalType, to: &LogicalType) ->
         (T::Date | T::Decimal { .. } | T::Timestamp { .. }, _) if follower == Engine::Sqlite => Lane::Exact,
         (T::Int { unsigned: true, .. }, T::Int { .. }) if within(from, to) => Lane::Unsigned,
         (T::Int { unsigned: false, .. }, T::Int { .. }) if within(from, to) => Lane::Int,
-        // PostgreSQL's NaN, infinities and -0 are none of MySQL's.
-        (T::Float32, T::Float32) | (T::Float64, T::Float64) if base == Engine::MySql => Lane::Float,
+        // PostgreSQL's NaN, infinities and -0 are none of MySQL's; SQLite has no -0.
+        (T::Float32, T::Float32) | (T::Float64, T::Float64) if base == Engine::MySql && follower != Engine::Sqlite => {
+            Lane::Float
+        }
         (T::Date, T::Date) => Lane::Text,
         (T::Text { .. }, T::Text { .. }) if texts(from, to) => Lane::Text,
         (

@@ -177,7 +177,8 @@ impl Copy {
         };
         tx.rollback().await;
         let mut base = self.work.begin_plain(self.work.base()).await?;
-        let side = self.work.base_side();
+        // Of all rows of the shard: a leg with few of them is not searched for in one statement.
+        let side = self.work.base_whole();
         let mut upper = base.chunk_end(side, after.as_ref(), CHUNK_ROWS).await?;
         // The last range is left open instead of being followed by ever smaller ones for rows that arrive meanwhile.
         if upper.is_some() && base.chunk_end(side, upper.as_ref(), 1).await?.is_none() {

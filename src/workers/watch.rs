@@ -183,6 +183,11 @@ fn journal(look: &Look, wanted: Option<&ControlSpec>) -> Result<Option<Journal>,
     let Some(shown) = unasked.or_else(|| rows.iter().min_by_key(order)) else {
         return Ok(None);
     };
+    // Of every database of the source: what one of them has is not yet true of the side.
+    let of_source = |holds: &dyn Fn(&Control) -> bool| {
+        let mut source = look.rows.iter().filter(|seen| seen.side == Side::Source).peekable();
+        source.peek().is_some() && source.all(|seen| matches!(&seen.row, Ok(Some(row)) if holds(row)))
+    };
     Ok(Some(Journal {
         epoch: shown.epoch,
         min_epoch: rows.iter().map(|row| row.min_epoch).min().unwrap_or(shown.min_epoch),
@@ -191,10 +196,9 @@ fn journal(look: &Look, wanted: Option<&ControlSpec>) -> Result<Option<Journal>,
         round: shown.round,
         base_since: shown.base_since,
         acked_at: acked_at(&rows, shown.epoch),
-        // A fence on one side is a fence: only the source carries one.
-        fenced: rows.iter().any(|row| row.fenced),
+        fenced: of_source(&|row| row.fenced),
         // While rows are being deleted the archive still has work to do.
-        archived: rows.iter().any(|row| match row.archived {
+        archived: of_source(&|row| match row.archived {
             control::Archived::No => false,
             control::Archived::Compared => row.intent.is_none(),
             control::Archived::Deleted => true,
@@ -318,4 +322,61 @@ async fn gather(context: &TaskContext, shard: &Shard) -> Result<Gathered, WorkEr
         queue,
         instances,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(side: Side, at: usize, fenced: bool, archived: control::Archived, intent: Option<&str>) -> Seen {
+        let row = Control {
+            migration: "shop/orders".to_owned(),
+            uid: "uid".to_owned(),
+            epoch: 5,
+            min_epoch: 5,
+            mode: "DST_ONLY".to_owned(),
+            secondary: "Lenient".to_owned(),
+            round: 1,
+            base_since: 4,
+            acked_at: None,
+            fenced,
+            archived,
+            intent: intent.map(str::to_owned),
+        };
+        Seen {
+            side,
+            at,
+            row: Ok(Some(row)),
+        }
+    }
+
+    fn told(rows: Vec<Seen>) -> (bool, bool) {
+        let journal = journal(&Look { rows }, None).unwrap().unwrap();
+        (journal.fenced, journal.archived)
+    }
+
+    #[test]
+    fn a_source_of_several_databases_is_fenced_and_archived_when_all_of_them_are() {
+        use control::Archived::{Compared, Deleted, No};
+        let target = || seen(Side::Target, 0, false, No, None);
+        let first = || seen(Side::Source, 0, true, Deleted, None);
+        let with = |second: Seen| told(vec![first(), second, target()]);
+        assert_eq!(with(seen(Side::Source, 1, false, No, None)), (false, false));
+        assert_eq!(with(seen(Side::Source, 1, true, No, None)), (true, false));
+        assert_eq!(
+            with(seen(Side::Source, 1, true, Compared, Some("delete"))),
+            (true, false)
+        );
+        assert_eq!(with(seen(Side::Source, 1, true, Compared, None)), (true, true));
+        let unreadable = Seen {
+            row: Err("away".to_owned()),
+            ..seen(Side::Source, 1, true, Deleted, None)
+        };
+        assert_eq!(
+            with(unreadable),
+            (false, false),
+            "what cannot be read is not known to be archived"
+        );
+        assert_eq!(told(vec![first(), target()]), (true, true));
+    }
 }

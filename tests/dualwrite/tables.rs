@@ -190,3 +190,45 @@ async fn computed_columns_and_a_subset_go_both_ways() {
         assert_eq!(pair.target.number(deletes).await, 1);
     }
 }
+
+/// A key that one side holds as a number and the other as a decimal is one key: an update carries the mapped columns and
+/// deletes nothing, and what is written down of it is settled by whoever reads it.
+#[tokio::test]
+async fn a_key_is_the_same_however_a_side_spells_it() {
+    let pair = Pair::bare(MariaDb, Postgres).await;
+    pair.source
+        .execute(
+            "CREATE TABLE orders (id BIGINT UNSIGNED PRIMARY KEY, amount INT NOT NULL, legacy INT NOT NULL DEFAULT 7, \
+             v DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6))",
+        )
+        .await;
+    pair.target
+        .execute("CREATE TABLE orders (id NUMERIC(20,0) PRIMARY KEY, amount INT NOT NULL, v TIMESTAMP(6) NOT NULL)")
+        .await;
+    pair.claim(&["orders"]).await;
+    pair.flip("SRC_FIRST", "Strict", 1).await;
+    let identity = datamigration::dualwrite::Identity {
+        pod: "p".into(),
+        pod_uid: "p".into(),
+        process: "1".into(),
+    };
+    let shop = datamigration::dualwrite::DualWrite::builder(pair.mount.path(), identity)
+        .table(TableDefinition::new("orders", ["id"], "v").drop_column("legacy"))
+        .source(config(&pair.source.url, pair.source.ca.clone(), "source"))
+        .target(config(&pair.target.url, pair.target.ca.clone(), "target"))
+        .start();
+    say(&shop, "INSERT INTO orders (id, amount, legacy) VALUES (1, 10, 5)").await;
+    pair.flip("DST_FIRST", "Strict", 2).await;
+    eventually(SOON, "adopted", || async { shop.counters().epoch == 2 }).await;
+
+    say(&shop, "UPDATE orders SET amount = 11 WHERE id = 1").await;
+    let rows = pair.source.texts("SELECT CONCAT(amount, ' ', legacy) FROM orders").await;
+    assert_eq!(rows, [Some("11 5".into())], "what is not mapped stays");
+    let deletes = "SELECT COUNT(*) FROM _datamigration_deletes";
+    assert_eq!(pair.target.number(deletes).await, 0, "nothing was deleted");
+
+    say(&shop, "DELETE FROM orders WHERE id = 1").await;
+    assert_eq!(pair.source.number("SELECT COUNT(*) FROM orders").await, 0);
+    let keys = pair.target.texts("SELECT row_key FROM _datamigration_deletes").await;
+    assert_eq!(keys, [Some("[1]".into())], "as the pair spells it");
+}

@@ -42,16 +42,17 @@ fn dues(world: &World, table: &str, counts: &impl Fn(&Task) -> bool) -> BTreeSet
 }
 
 /// Whether a verify takes the word from an earlier one: it found the sides equal, or found what is not settled. One that
-/// did not come to an end says nothing.
+/// did not come to an end says nothing, unless it is tried again: what the attempt before it found has gone with it.
 fn says(task: &Task) -> bool {
+    let again = task.attempt > 0;
     let found = || {
         let report = task.status.verify.as_ref();
         report.is_some_and(|report| report.outstanding > 0 || report.deletes_held > 0)
     };
     match task.outcome() {
         Outcome::Succeeded => true,
-        Outcome::Failed(..) => due(task).is_none() || found(),
-        Outcome::Open => due(task).is_none(),
+        Outcome::Failed(..) => again || due(task).is_none() || found(),
+        Outcome::Open => again || due(task).is_none(),
     }
 }
 

@@ -115,7 +115,15 @@ fn the_word_of_the_one_before_stands_until_a_later_one_finds_something() {
         ..VerifyReport::default()
     };
     ended(newest_full(&mut sim), TaskPhase::Failed, Some(found));
+    let closed = decided(&sim, schedule, hours(3));
+    assert!(!ready(&closed));
+    // Nor does its next attempt open the gate, whose own word is still to come.
+    let mut again = newest_full(&mut sim).clone();
+    again.attempt += 1;
+    again.status = crate::api::task::MigrationTaskStatus::default();
+    let first = std::mem::replace(newest_full(&mut sim), again);
     assert!(!ready(&decided(&sim, schedule, hours(3))));
+    *newest_full(&mut sim) = first;
 
     // One that succeeded replaces what was there.
     ended(

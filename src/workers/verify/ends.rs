@@ -14,6 +14,9 @@ use std::sync::Arc;
 pub struct End {
     pub database: Database,
     pub side: Arc<TableSide>,
+    /// The same table with the rows of all legs: ranges are measured by it, for a leg's rows may be few and far between, and
+    /// one statement would search the whole table for the next ones.
+    pub whole: Arc<TableSide>,
     pub comparison: Arc<Comparison>,
 }
 
@@ -156,7 +159,7 @@ async fn bounds(end: &End, tx: &mut Tx, range: &Range, rows: u32, most: usize) -
     let mut found: Vec<Key> = Vec::new();
     while found.len() < most {
         let from = found.last().or(after.as_ref());
-        let Some(key) = tx.key_at(&end.side, from, upto.as_ref(), rows).await? else {
+        let Some(key) = tx.key_at(&end.whole, from, upto.as_ref(), rows).await? else {
             break;
         };
         found.push(key);

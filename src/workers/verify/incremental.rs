@@ -140,12 +140,18 @@ impl Incremental {
     }
 
     /// The window of both sides; the watermark goes past it if nothing is owed.
-    pub async fn windows(&mut self, pass: &mut Pass, throttle: Option<&Throttle>) -> Result<(), WorkError> {
+    /// `deleted`: how many rows all legs together have deleted in this pass; what one may delete is bounded for all.
+    pub async fn windows(
+        &mut self,
+        pass: &mut Pass,
+        throttle: Option<&Throttle>,
+        deleted: &mut u64,
+    ) -> Result<(), WorkError> {
         let (from, until) = (pass.from.clone(), pass.until.clone());
         if from < until {
             self.window_of_base(&from, &until, pass, throttle).await?;
             self.window_of_follower(&from, &until, pass, throttle).await?;
-            self.settle_surplus(pass).await?;
+            self.settle_surplus(pass, deleted).await?;
         }
         if !self.strict {
             self.work.record_mismatches(&std::mem::take(&mut pass.events)).await?;
@@ -384,10 +390,10 @@ impl Incremental {
     }
 
     /// Rows that somebody wrote to the follower alone go, unless there are more of them than a pass may delete.
-    async fn settle_surplus(&mut self, pass: &mut Pass) -> Result<(), WorkError> {
+    async fn settle_surplus(&mut self, pass: &mut Pass, deleted: &mut u64) -> Result<(), WorkError> {
         let most = self.work.ctx.migration.verify.max_deletes;
         self.report.deletes_held = 0;
-        if pass.surplus_rows > most {
+        if pass.surplus_rows > most.saturating_sub(*deleted) {
             self.report.deletes_held = pass.surplus_rows;
             pass.events.append(&mut pass.surplus_events);
             pass.outstanding += pass.surplus_rows;
@@ -400,6 +406,7 @@ impl Incremental {
             ));
             return Ok(());
         }
+        *deleted += pass.surplus_rows;
         let keys = std::mem::take(&mut pass.surplus);
         self.settle(&keys, true, pass).await?;
         Ok(())

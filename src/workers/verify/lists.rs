@@ -86,7 +86,7 @@ impl Whole<'_> {
         let context = self.ctx;
         context.go_on()?;
         let (id, table) = (context.migration.id(), context.task.table.clone().unwrap_or_default());
-        context
+        let mut entries = context
             .retry(async || {
                 let mut tx = database.begin(reading()).await?;
                 let found: Vec<Entry> = match list {
@@ -115,7 +115,13 @@ impl Whole<'_> {
                 tx.rollback().await;
                 Ok(found)
             })
-            .await
+            .await?;
+        if let Some(part) = self.parts.first() {
+            for entry in &mut entries {
+                entry.key = part.work.respelled(std::mem::replace(&mut entry.key, Key(Vec::new())));
+            }
+        }
+        Ok(entries)
     }
 
     /// Entries in both sides' queues.

@@ -84,13 +84,14 @@ impl Rungs {
     /// Finds out how this table can be compared.
     pub async fn choose(work: &Work) -> Result<Self, WorkError> {
         let comparison = Arc::new(work.comparison().clone());
-        let end = |database: &Database, side: &TableSide| End {
+        let end = |database: &Database, side: &TableSide, whole: &TableSide| End {
             database: database.clone(),
             side: Arc::new(side.clone()),
+            whole: Arc::new(whole.clone()),
             comparison: comparison.clone(),
         };
-        let base = end(work.base(), work.base_compared());
-        let follower = end(work.follower(), work.follower_compared());
+        let base = end(work.base(), work.base_compared(), work.base_whole());
+        let follower = end(work.follower(), work.follower_compared(), work.follower_whole());
         let manner = if !work.ranges_alike() {
             Manner::LookedUp
         } else if work.digests_alike() && base.can_digest(&work.ctx).await? && follower.can_digest(&work.ctx).await? {

@@ -141,9 +141,10 @@ impl<'d> Tally<'d> {
         std::mem::take(&mut self.events)
     }
 
-    /// Differences that this worker found and did not repair at once: what a budget is spent on.
+    /// Differences that this worker found and did not repair at once: what a budget is spent on. Not rows that the base
+    /// lacks: they wait for the pass's end, which a budget would never let come, and `maxDeletes` bounds them.
     pub fn spent(&self) -> u64 {
-        self.found + self.surplus_rows
+        self.found
     }
 
     /// Rows that the follower did not take, for another attempt; they count no more.

@@ -93,9 +93,10 @@ impl<'c> Whole<'c> {
             self.drain(List::Queue, side, &mut passes).await?;
             self.drain(List::Deletes, side, &mut passes).await?;
         }
+        let mut deleted = 0;
         for (nth, (part, pass)) in self.parts.iter_mut().zip(&mut passes).enumerate() {
             *at = nth;
-            part.windows(pass, self.throttle.as_ref()).await?;
+            part.windows(pass, self.throttle.as_ref(), &mut deleted).await?;
         }
         let queue = self.queue().await?;
         let mut report: Option<VerifyReport> = None;
