@@ -1,0 +1,59 @@
+//! Mutants: `decide`, the outcome matrix and the guards made wrong in one place, one after the other. Each has to be
+//! caught by the simulation or by the model; with none switched on, the same seeds and scenes find nothing.
+
+use proofs::explore::explore;
+use proofs::mutations::{GUARDS, SOURCES};
+use proofs::scenes::scenes;
+use proofs::walk::walk;
+
+/// Seeds that a mutant has to survive, and states of each scene.
+const SEEDS: u64 = 100;
+const STATES: usize = 4_000;
+
+/// What catches a mutant first.
+fn caught(name: &'static str) -> Option<String> {
+    for seed in 0..SEEDS {
+        if let Some(what) = walk(seed, Some(name)).broken {
+            return Some(format!("sim seed {seed}: {what}"));
+        }
+    }
+    for scene in scenes(Some(name)) {
+        if let Some(broken) = explore(&scene, STATES).broken {
+            return Some(format!("model, {}: {}", scene.name, broken.what));
+        }
+    }
+    None
+}
+
+#[test]
+fn every_mutant_is_caught() {
+    let only = std::env::var("MUTANT").ok();
+    let names = SOURCES
+        .iter()
+        .map(|mutation| mutation.name)
+        .chain(GUARDS.iter().copied());
+    let (mut all, mut survivors) = (0, Vec::new());
+    for name in names.filter(|name| only.as_ref().is_none_or(|only| name.contains(only.as_str()))) {
+        all += 1;
+        match caught(name) {
+            Some(by) => println!(
+                "caught    {name}\n          by {}",
+                by.lines().next().unwrap_or_default()
+            ),
+            None => {
+                println!("SURVIVED  {name}");
+                survivors.push(name);
+            }
+        }
+    }
+    println!("{} of {all} caught", all - survivors.len());
+    assert!(survivors.is_empty(), "{survivors:?}");
+}
+
+#[test]
+fn the_copy_without_a_mutation_is_not_caught() {
+    for seed in 0..30 {
+        let walked = walk(seed, Some("nothing"));
+        assert_eq!(walked.broken, None, "seed {seed}");
+    }
+}
