@@ -51,12 +51,10 @@ soak: build ## the full counts of what `make test` samples, about an hour: plant
 soak-%: build ## one part of it: soak-conformance, soak-kills, soak-live, soak-mysql
 	tests/soak $*
 
-MODEL_STATES ?= 300000
+MODEL_STATES ?= 20000
 SEEDS ?= 2000
 FIRST_SEED ?= 0
-# Optimised like the benchmarks: the same compiled code, and tens of thousands of decisions a second.
-PROOFS := cargo test --quiet --config profile.dev.package.datamigration.opt-level=3 \
-	--config profile.dev.package.side-by-side.opt-level=3 --config profile.dev.package.proofs.opt-level=3
+PROOFS := cargo test --quiet
 
 model: ## `decide` under a model check: every order of steps, MODEL_STATES of each scene; prints the states explored
 	MODEL_STATES=$(MODEL_STATES) $(PROOFS) --test model -- --nocapture

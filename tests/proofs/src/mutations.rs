@@ -142,13 +142,6 @@ pub const SOURCES: &[Source] = &[
         "Plan::relax(Stance::TargetFirst, None)",
     ),
     source(
-        "a second write that failed leniently is not queued",
-        "dualwrite/outcome.rs",
-        "(Put::Failed, SecondaryWrites::Lenient) => ",
-        "AfterPut::QueueThenCommitBase",
-        "AfterPut::CommitBase",
-    ),
-    source(
         "a second write that failed strictly commits the base",
         "dualwrite/outcome.rs",
         "(Put::Failed, SecondaryWrites::Strict) | (Put::Stale, _) => ",
@@ -170,16 +163,8 @@ pub const GUARDS: &[&str] = &[
     "copier-is-not-guarded",
     "repairs-without-locks",
     "repair-does-not-look-again",
-    "queue-entry-is-lost",
     "workers-do-not-check-the-epoch",
     "base-does-not-check-the-epoch",
-    "follower-does-not-check-the-epoch",
-    "acknowledges-with-requests-in-flight",
-    "raise-does-not-wait",
-    "guarded-second-write",
-    "deletes-are-not-recorded",
-    "deletes-what-it-did-not-lock",
-    "no-advisory-lock",
 ];
 
 thread_local! {

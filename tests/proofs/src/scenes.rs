@@ -1,9 +1,10 @@
 //! The scenes that the model explores: each begins at a rung that has come to rest, and allows what its name says.
 
 use datamigration::api::phase::Phase;
+use datamigration::words::{Mode, SecondaryWrites, Side};
 
 use crate::explore::Scene;
-use crate::state::{Budget, Edit, Engine, Op, Rules, State};
+use crate::state::{Budget, Edit, Engine, Hand, Op, Place, Rules, Shop, State, Worker};
 use crate::steps::settled;
 
 /// A world of two instances, one clock ahead of the other, and a few rows.
@@ -53,6 +54,9 @@ pub fn scenes(flaw: Option<&'static str>) -> Vec<Scene> {
         stale_reports(flaw),
         stale_workers(flaw),
         created_anew(flaw),
+        stale_instance(flaw),
+        stale_repair(flaw),
+        silent_instance(flaw),
     ]
 }
 
@@ -209,4 +213,67 @@ fn created_anew(flaw: Option<&'static str>) -> Scene {
     start.desired = Phase::Archived;
     start.budget.losses = 1;
     scene("to the end, the resource created anew at any moment", rules, start)
+}
+
+/// A process that nobody knows of, as it was when it last read the ConfigMap.
+fn unknown(epoch: i64, mode: Mode) -> Shop {
+    Shop {
+        alive: true,
+        listed: false,
+        place: Place {
+            epoch,
+            mode,
+            secondary: SecondaryWrites::Lenient,
+        },
+        acked: None,
+        faded: false,
+        annotated: None,
+        late: true,
+        clock: 0,
+    }
+}
+
+/// The target is the base, and a process that never heard of the migration still writes.
+fn stale_instance(flaw: Option<&'static str>) -> Scene {
+    let (rules, mut start) = from(Phase::TargetFirst, &[Some(5)], flaw, TO_POSTGRES);
+    start.shops.push(unknown(0, Mode::SrcOnly));
+    start.will_write(Op::Put, 0);
+    start.will_write(Op::Put, 0);
+    scene("the target is the base, an instance never heard of it", rules, start)
+}
+
+/// The target is the base, and a repair from the time when the source was wakes up.
+fn stale_repair(flaw: Option<&'static str>) -> Scene {
+    let (mut rules, mut start) = from(Phase::TargetFirst, &[Some(5)], flaw, TO_POSTGRES);
+    rules.zombies = true;
+    start.workers.push(Worker {
+        id: 200,
+        task: "orders-verify-full-orders-r1e1".to_owned(),
+        base: Side::Source,
+        key: 0,
+        at: Hand::Idle,
+        pass: None,
+    });
+    start.will_write(Op::Put, 0);
+    start.budget.second = 1;
+    scene(
+        "the target is the base, a repair of the source's time wakes up",
+        rules,
+        start,
+    )
+}
+
+/// The way over while a process that is not in the list holds a transaction open.
+fn silent_instance(flaw: Option<&'static str>) -> Scene {
+    let (rules, mut start) = from(Phase::SourceFirst, &[Some(5)], flaw, TO_POSTGRES);
+    start.desired = Phase::TargetFirst;
+    start.shops.push(unknown(1, Mode::SrcFirst));
+    start.will_write(Op::Put, 0);
+    start.start(0, 2);
+    start.budget.second = 1;
+    scene(
+        "source to target, an instance that nobody lists is in the middle of a write",
+        rules,
+        start,
+    )
 }

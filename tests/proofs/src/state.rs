@@ -78,6 +78,8 @@ pub struct Database {
 }
 
 /// An instance of the application and its pod.
+// Each is a fact of its own, and any of them may be so without the others.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Shop {
     /// The process runs.

@@ -203,13 +203,11 @@ pub fn take(rules: &Rules, state: &mut State, step: Step) {
             state.budget.losses -= 1;
             state.forget(resource);
         }
-        Step::Edit => {
-            match state.edits.remove(0) {
-                Edit::Phase(phase) => state.desired = phase,
-                Edit::Suspend(suspend) => state.suspend = suspend,
-                Edit::Delete => state.deleting = Some(state.now),
-            };
-        }
+        Step::Edit => match state.edits.remove(0) {
+            Edit::Phase(phase) => state.desired = phase,
+            Edit::Suspend(suspend) => state.suspend = suspend,
+            Edit::Delete => state.deleting = Some(state.now),
+        },
     }
     if rules.instant_reports {
         state.report();

@@ -239,7 +239,9 @@ fn calm(random: &mut StdRng, rules: &mut Rules, state: &mut State, walked: &mut 
     }
     rules.whole_passes = true;
     rules.instant_reports = true;
+    // A worker that nobody asks for any more comes to its end.
     rules.zombies = false;
+    state.dismiss_zombies();
     state.plans = vec![None];
     state.budget = Budget::default();
     state.edits.clear();
@@ -270,7 +272,9 @@ fn calm(random: &mut StdRng, rules: &mut Rules, state: &mut State, walked: &mut 
         let seen = state.world();
         let waits = state.decide(rules, &seen).account.waiting_for;
         let at = state.phase;
-        walked.broken = Some(format!("it was sent to {wanted}, came to rest at {at:?} and waits for {waits:?}"));
+        walked.broken = Some(format!(
+            "it was sent to {wanted}, came to rest at {at:?} and waits for {waits:?}"
+        ));
     }
     let equal = |key: usize| {
         let (source, target) = (&state.source.cells[key].committed, &state.target.cells[key].committed);

@@ -60,6 +60,16 @@ impl State {
         self.workers.retain(|worker| worker.task != task);
     }
 
+    /// Workers without a task end.
+    pub fn dismiss_zombies(&mut self) {
+        let asked = |name: &str| self.tasks.iter().any(|task| task.name == name);
+        let names = self.workers.iter().map(|worker| worker.task.clone());
+        let gone: Vec<String> = names.filter(|name| !asked(name)).collect();
+        for name in gone {
+            self.dismiss(&name);
+        }
+    }
+
     /// The pod is killed: what was not committed is rolled back, the key is begun again.
     pub fn restart(&mut self, n: usize) {
         self.release(Holder::Worker(self.workers[n].id));
@@ -128,7 +138,7 @@ impl State {
                 let absent = cell.committed.version.is_none();
                 rules.wrong("repairs-without-locks") || free(cell.holder) || (absent && !waits(worker.base))
             }
-            Hand::CopyRead(_) => free(self.db(follower).cells[worker.key].holder),
+            Hand::CopyRead(_) | Hand::FollowerLocked(..) => free(self.db(follower).cells[worker.key].holder),
             Hand::CopyPut => true,
             Hand::BaseRead(_) => {
                 let cell = &self.db(follower).cells[worker.key];
@@ -136,7 +146,6 @@ impl State {
                 let row = free(cell.holder) || (absent && !waits(follower));
                 self.stale(rules, worker) || (row && (waits(follower) || free(cell.advisory)))
             }
-            Hand::FollowerLocked(..) => free(self.db(follower).cells[worker.key].holder),
         }
     }
 

