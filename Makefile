@@ -63,7 +63,7 @@ sim: ## whole migrations on a simulated platform, SEEDS of them from FIRST_SEED 
 	SEEDS=$(SEEDS) FIRST_SEED=$(FIRST_SEED) $(PROOFS) --test sim -- --nocapture
 
 mutants: ## `decide` and the guards made wrong in one place after the other; prints how many the model and the simulation catch
-	$(PROOFS) --test mutants -- --nocapture
+	MUTANTS=all $(PROOFS) --test mutants -- --nocapture
 
 demo: build ## one migration, from the first rung to the last, under load; ends with the audit
 	tests/demo/run

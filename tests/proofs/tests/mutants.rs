@@ -39,10 +39,17 @@ fn caught(name: &'static str) -> Option<String> {
 #[test]
 fn every_mutant_is_caught() {
     let only = std::env::var("MUTANT").ok();
+    // A sample takes every fourth; `make mutants` all.
+    let every = if std::env::var("MUTANTS").is_ok() || only.is_some() {
+        1
+    } else {
+        4
+    };
     let names = SOURCES
         .iter()
         .map(|mutation| mutation.name)
-        .chain(GUARDS.iter().copied());
+        .chain(GUARDS.iter().copied())
+        .step_by(every);
     let (mut all, mut survivors) = (0, Vec::new());
     for name in names.filter(|name| only.as_ref().is_none_or(|only| name.contains(only.as_str()))) {
         all += 1;
