@@ -5,7 +5,7 @@ use proofs::explore::explore;
 use proofs::scenes::scenes;
 
 /// States of each scene that the sample looks at.
-const SAMPLE: usize = 1_000;
+const SAMPLE: usize = 500;
 
 #[test]
 fn no_order_of_steps_breaks_a_promise() {

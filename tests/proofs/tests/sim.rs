@@ -7,7 +7,7 @@ use datamigration::api::phase::Phase;
 use proofs::walk::walk;
 
 /// Seeds of the sample.
-const SAMPLE: u64 = 40;
+const SAMPLE: u64 = 25;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
