@@ -12,7 +12,7 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 export BINARIES := $(CARGO_TARGET_DIR)/$(HOST)/debug
 SCRIPTS := $(shell grep -rlE '^(\#!/usr/bin/env bash|\# shellcheck shell=bash)' tests .ci --include='*' --exclude-dir=components)
 
-.PHONY: help checkout build test soak bench demo lint fmt crds check-crds cluster-up cluster-down deny
+.PHONY: help checkout build test soak bench model sim mutants demo lint fmt crds check-crds cluster-up cluster-down deny
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ help: ## this list
 checkout:
 	@mkdir -p "$(CARGO_TARGET_DIR)"; \
 	if [[ $$(cat "$(CARGO_TARGET_DIR)/checkout" 2>/dev/null) != "$$PWD" ]]; then \
-	  cargo clean --quiet --target $(HOST) --package datamigration --package shop && echo "$$PWD" > "$(CARGO_TARGET_DIR)/checkout"; \
+	  cargo clean --quiet --target $(HOST) --package datamigration --package shop --package proofs && echo "$$PWD" > "$(CARGO_TARGET_DIR)/checkout"; \
 	fi
 
 # With the tests, although they are not needed here: without them cargo chooses other features for the dependencies, and
@@ -50,6 +50,20 @@ soak: build ## the full counts of what `make test` samples, about an hour: plant
 
 soak-%: build ## one part of it: soak-conformance, soak-kills, soak-live, soak-mysql
 	tests/soak $*
+
+MODEL_STATES ?= 20000
+SEEDS ?= 2000
+FIRST_SEED ?= 0
+PROOFS := cargo test --quiet
+
+model: ## `decide` under a model check: every order of steps, MODEL_STATES of each scene; prints the states explored
+	MODEL_STATES=$(MODEL_STATES) $(PROOFS) --test model -- --nocapture
+
+sim: ## whole migrations on a simulated platform, SEEDS of them from FIRST_SEED on; ends with the violations
+	SEEDS=$(SEEDS) FIRST_SEED=$(FIRST_SEED) $(PROOFS) --test sim -- --nocapture
+
+mutants: ## `decide` and the guards made wrong in one place after the other; prints how many the model and the simulation catch
+	MUTANTS=all $(PROOFS) --test mutants -- --nocapture
 
 demo: build ## one migration, from the first rung to the last, under load; ends with the audit
 	tests/demo/run
