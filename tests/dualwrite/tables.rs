@@ -222,7 +222,10 @@ async fn a_key_is_the_same_however_a_side_spells_it() {
     eventually(SOON, "adopted", || async { shop.counters().epoch == 2 }).await;
 
     say(&shop, "UPDATE orders SET amount = 11 WHERE id = 1").await;
-    let rows = pair.source.texts("SELECT CONCAT(amount, ' ', legacy) FROM orders").await;
+    let rows = pair
+        .source
+        .texts("SELECT CONCAT(amount, ' ', legacy) FROM orders")
+        .await;
     assert_eq!(rows, [Some("11 5".into())], "what is not mapped stays");
     let deletes = "SELECT COUNT(*) FROM _datamigration_deletes";
     assert_eq!(pair.target.number(deletes).await, 0, "nothing was deleted");

@@ -53,15 +53,14 @@ fn every_mutant_is_caught() {
     let (mut all, mut survivors) = (0, Vec::new());
     for name in names.filter(|name| only.as_ref().is_none_or(|only| name.contains(only.as_str()))) {
         all += 1;
-        match caught(name) {
-            Some(by) => println!(
+        if let Some(by) = caught(name) {
+            println!(
                 "caught    {name}\n          by {}",
                 by.lines().next().unwrap_or_default()
-            ),
-            None => {
-                println!("SURVIVED  {name}");
-                survivors.push(name);
-            }
+            );
+        } else {
+            println!("SURVIVED  {name}");
+            survivors.push(name);
         }
     }
     println!("{} of {all} caught", all - survivors.len());
