@@ -133,6 +133,12 @@ mod tests {
     }
 
     #[test]
+    fn the_example_for_a_shell_is_valid() {
+        let migration = parse(include_str!("../../examples/shell.yaml"), "n").unwrap();
+        assert_eq!(tables(&migration, &[]).unwrap(), ["orders"]);
+    }
+
+    #[test]
     fn none_two_and_broken_ones_are_refused() {
         assert!(parse("kind: ConfigMap", "n").unwrap_err().contains("exactly one"));
         let twice = format!("{EXAMPLE}\n---\n{EXAMPLE}");
