@@ -68,21 +68,25 @@ fn strictly(value: serde_yaml_ng::Value) -> Result<DataMigration, String> {
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(value, &mut track);
     let read: Result<DataMigration, _> = serde_ignored::deserialize(tracked, |path| unknown.push(place(&path)));
-    let raw = read.map_err(|error| {
-        let place = track.path().to_string();
-        let place = if place == "." { "the DataMigration" } else { &place };
-        format!("{place}: cannot be read: {error}; `kubectl explain datamigration.spec` and docs/reference.md have the fields")
-    })?;
     // Read above, or by the type itself.
     unknown.retain(|field| field != "apiVersion" && field != "kind");
-    if unknown.is_empty() {
-        return Ok(raw);
-    }
-    let lines: Vec<String> = unknown
+    let mut wrong: Vec<String> = unknown
         .iter()
         .map(|field| format!("\n  {field}: no such field; correct its spelling, or remove it"))
         .collect();
-    Err(format!("the manifest is not valid:{}", lines.concat()))
+    match read {
+        Ok(raw) if wrong.is_empty() => return Ok(raw),
+        Ok(_) => {}
+        Err(error) => {
+            let place = track.path().to_string();
+            let place = if place == "." { "the DataMigration" } else { &place };
+            wrong.push(format!("\n  {place}: cannot be read: {error}"));
+        }
+    }
+    Err(format!(
+        "the manifest is not valid (docs/reference.md has every field):{}",
+        wrong.concat()
+    ))
 }
 
 /// A field's path as validation writes it, such as `spec.tables[0].where`.
@@ -145,7 +149,7 @@ mod tests {
         assert!(parse(&twice, "n").unwrap_err().contains("exactly one"));
         let empty = "apiVersion: datamigration.dev/v1alpha1\nkind: DataMigration\nmetadata: {name: x}\nspec: {}";
         let error = parse(empty, "n").unwrap_err();
-        assert!(error.starts_with("spec: cannot be read: missing field"), "{error}");
+        assert!(error.contains("\n  spec: cannot be read: missing field"), "{error}");
     }
 
     #[test]
@@ -184,12 +188,18 @@ mod tests {
         let second = "  tables:\n  - name: items\n  - name: orders\n";
         let error = parse(&EXAMPLE.replacen("  tables:\n  - name: orders\n", second, 1), "n").unwrap_err();
         assert!(
-            error.starts_with("spec.tables[0]: cannot be read: missing field `version`"),
+            error.contains("\n  spec.tables[0]: cannot be read: missing field `version`"),
+            "{error}"
+        );
+        // A misspelt field that is needed is missing, too.
+        let error = parse(&EXAMPLE.replacen("version: updated_at", "verison: updated_at", 1), "n").unwrap_err();
+        assert!(
+            error.contains("spec.tables[0].verison: no such") && error.contains("missing field `version`"),
             "{error}"
         );
         let error = parse(&EXAMPLE.replacen("engine: MySQL", "engine: MySLQ", 1), "n").unwrap_err();
         assert!(
-            error.starts_with("spec.source.engine: cannot be read: unknown variant `MySLQ`"),
+            error.contains("\n  spec.source.engine: cannot be read: unknown variant `MySLQ`"),
             "{error}"
         );
     }
