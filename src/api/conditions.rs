@@ -68,7 +68,7 @@ impl ConditionType {
             Self::Verified => "The target equals the source, which is the base",
             Self::ReverseVerified => "The source equals the target, which is the base",
             Self::RollbackReady => "Going back one rung is possible now",
-            Self::Throttled => "Background work is slowed down or paused (not reported yet)",
+            Self::Throttled => "Background work is slowed down or paused",
             Self::SchemaDrift => "A table changed its shape in the middle",
             Self::FlipReverted => "Somebody else changed the mode in the ConfigMap",
             Self::SourceFenced => "The source's tables refuse writes",

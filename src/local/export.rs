@@ -15,7 +15,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The columns of an export.
-const COLUMNS: [&str; 6] = ["table", "key", "kind", "base_version", "follower_version", "columns"];
+const COLUMNS: [&str; 7] = [
+    "table",
+    "key",
+    "kind",
+    "base_version",
+    "follower_version",
+    "columns",
+    "reason",
+];
 /// Differences in one row group.
 const GROUP: usize = 10_000;
 
@@ -36,7 +44,7 @@ enum Writer {
 
 /// One difference as it is written: the texts of `COLUMNS`, and whether it was repaired.
 struct Line {
-    texts: [Option<String>; 6],
+    texts: [Option<String>; COLUMNS.len()],
     repaired: bool,
 }
 
@@ -51,6 +59,7 @@ impl Line {
                 seen.base.clone(),
                 seen.follower.clone(),
                 Some(seen.columns.join(" ")),
+                difference.kind.reason().map(str::to_owned),
             ],
             repaired: difference.repaired,
         }
@@ -201,7 +210,7 @@ fn write_group(file: &mut SerializedFileWriter<BufWriter<File>>, held: &mut Vec<
 mod tests {
     use super::*;
     use crate::rows::{Key, Value};
-    use crate::workers::{Mismatch, Seen};
+    use crate::workers::{Kind, Mismatch, Seen};
     use parquet::file::reader::{FileReader, SerializedFileReader};
 
     fn differences() -> Vec<Difference> {
@@ -220,14 +229,20 @@ mod tests {
         vec![
             one(
                 Value::Int(1),
-                Mismatch::TargetMissing,
+                Kind::Differs(Mismatch::TargetMissing),
                 seen(Some("v1"), None, &[]),
                 true,
             ),
             one(
                 Value::text("a,\"b\"\nc"),
-                Mismatch::Neq,
+                Kind::Differs(Mismatch::Neq),
                 seen(Some("v1"), Some("v2"), &["note", "amount"]),
+                false,
+            ),
+            one(
+                Value::Int(3),
+                Kind::Refused("out of range".to_owned()),
+                seen(None, None, &[]),
                 false,
             ),
         ]
@@ -248,9 +263,10 @@ mod tests {
             .records()
             .map(|record| record.unwrap().iter().map(str::to_owned).collect())
             .collect();
-        assert_eq!(lines[0], ["orders", "[1]", "target_missing", "v1", "", "", "true"]);
+        assert_eq!(lines[0], ["orders", "[1]", "target_missing", "v1", "", "", "", "true"]);
         assert_eq!(Key::from_json(&lines[1][1]).unwrap(), differences()[1].key);
-        assert_eq!(lines[1][2..], ["neq", "v1", "v2", "note amount", "false"]);
+        assert_eq!(lines[1][2..], ["neq", "v1", "v2", "note amount", "", "false"]);
+        assert_eq!(lines[2][2..], ["refused", "", "", "", "out of range", "false"]);
     }
 
     #[test]
@@ -268,7 +284,7 @@ mod tests {
             .unwrap()
             .map(|row| row.unwrap().to_string())
             .collect();
-        assert_eq!(rows.len(), 2);
+        assert_eq!(rows.len(), 3);
         assert!(
             rows[0].contains("target_missing") && rows[0].contains("follower_version: null"),
             "{rows:?}"

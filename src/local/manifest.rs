@@ -2,9 +2,10 @@
 
 use super::LocalError;
 use super::arguments::Common;
-use crate::api::{DataMigration, Migration, validate_local};
+use crate::api::{DataMigration, GROUP, Migration, VERSION, validate_local};
 use kube::ResourceExt;
 use serde::Deserialize;
+use serde_ignored::Path as Ignored;
 use std::io::Read;
 use std::path::Path;
 
@@ -35,8 +36,7 @@ fn parse(text: &str, namespace: &str) -> Result<Migration, String> {
     let (Some(value), true) = (found.pop(), found.is_empty()) else {
         return Err("expected exactly one resource of kind DataMigration".to_owned());
     };
-    let mut raw: DataMigration =
-        serde_yaml_ng::from_value(value).map_err(|error| format!("the DataMigration cannot be read: {error}"))?;
+    let mut raw = strictly(value)?;
     if raw.namespace().is_none_or(|namespace| namespace.is_empty()) {
         raw.metadata.namespace = Some(namespace.to_owned());
     }
@@ -51,6 +51,57 @@ fn parse(text: &str, namespace: &str) -> Result<Migration, String> {
     // This process is alone, and has the whole of every limit.
     migration.copy.pods = 1;
     Ok(migration)
+}
+
+/// Reads the resource as an API server would be asked to with `--validate=strict`: it alone says where a manifest is wrong,
+/// and a misspelt field that is passed over changes what is copied.
+fn strictly(value: serde_yaml_ng::Value) -> Result<DataMigration, String> {
+    let expected = format!("{GROUP}/{VERSION}");
+    let found = value.get("apiVersion").and_then(serde_yaml_ng::Value::as_str);
+    if found != Some(expected.as_str()) {
+        return Err(format!(
+            "apiVersion: expected {expected} for kind DataMigration, found {}; correct it",
+            found.unwrap_or("none")
+        ));
+    }
+    let mut unknown = Vec::new();
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(value, &mut track);
+    let read: Result<DataMigration, _> = serde_ignored::deserialize(tracked, |path| unknown.push(place(&path)));
+    // Read above, or by the type itself.
+    unknown.retain(|field| field != "apiVersion" && field != "kind");
+    let mut wrong: Vec<String> = unknown
+        .iter()
+        .map(|field| format!("\n  {field}: no such field; correct its spelling, or remove it"))
+        .collect();
+    match read {
+        Ok(raw) if wrong.is_empty() => return Ok(raw),
+        Ok(_) => {}
+        Err(error) => {
+            let place = track.path().to_string();
+            let place = if place == "." { "the DataMigration" } else { &place };
+            wrong.push(format!("\n  {place}: cannot be read: {error}"));
+        }
+    }
+    Err(format!(
+        "the manifest is not valid (docs/reference.md has every field):{}",
+        wrong.concat()
+    ))
+}
+
+/// A field's path as validation writes it, such as `spec.tables[0].where`.
+fn place(path: &Ignored<'_>) -> String {
+    match path {
+        Ignored::Root => String::new(),
+        Ignored::Seq { parent, index } => format!("{}[{index}]", place(parent)),
+        Ignored::Map { parent, key } => match place(parent) {
+            above if above.is_empty() => key.clone(),
+            above => format!("{above}.{key}"),
+        },
+        Ignored::Some { parent } | Ignored::NewtypeStruct { parent } | Ignored::NewtypeVariant { parent } => {
+            place(parent)
+        }
+    }
 }
 
 /// The tables that were asked for, in the manifest's order.
@@ -86,12 +137,81 @@ mod tests {
     }
 
     #[test]
+    fn the_example_for_a_shell_is_valid() {
+        let migration = parse(include_str!("../../examples/shell.yaml"), "n").unwrap();
+        assert_eq!(tables(&migration, &[]).unwrap(), ["orders"]);
+    }
+
+    #[test]
     fn none_two_and_broken_ones_are_refused() {
         assert!(parse("kind: ConfigMap", "n").unwrap_err().contains("exactly one"));
         let twice = format!("{EXAMPLE}\n---\n{EXAMPLE}");
         assert!(parse(&twice, "n").unwrap_err().contains("exactly one"));
-        let error = parse("kind: DataMigration\nmetadata: {name: x}\nspec: {}", "n").unwrap_err();
-        assert!(error.contains("cannot be read"), "{error}");
+        let empty = "apiVersion: datamigration.dev/v1alpha1\nkind: DataMigration\nmetadata: {name: x}\nspec: {}";
+        let error = parse(empty, "n").unwrap_err();
+        assert!(error.contains("\n  spec: cannot be read: missing field"), "{error}");
+    }
+
+    #[test]
+    fn a_misspelt_field_is_named_with_its_place() {
+        let changed = |from: &str, to: &str| {
+            assert!(EXAMPLE.contains(from), "{from}");
+            parse(&EXAMPLE.replacen(from, to, 1), "n").unwrap_err()
+        };
+        for (from, to, field) in [
+            (
+                "    version: updated_at",
+                "    whree: x\n    version: updated_at",
+                "spec.tables[0].whree",
+            ),
+            ("    parallelism:", "    paralelism:", "spec.copy.paralelism"),
+            ("  verify: {", "  verfy: {", "spec.verfy"),
+            ("metadata: {", "verfy: {lag: 1s}\nmetadata: {", "verfy"),
+            (
+                "rateLimit: {rowsPerSecond",
+                "rateLimit: {rowsASecond: 1, rowsPerSecond",
+                "spec.copy.rateLimit.rowsASecond",
+            ),
+        ] {
+            let error = changed(from, to);
+            assert!(error.contains(&format!("\n  {field}: no such field")), "{error}");
+        }
+        // All of them at once.
+        let two = EXAMPLE
+            .replacen("  verify: {", "  verfy: {", 1)
+            .replacen("parallelism:", "paralelism:", 1);
+        assert_eq!(parse(&two, "n").unwrap_err().matches("no such field").count(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_with_its_place() {
+        let second = "  tables:\n  - name: items\n  - name: orders\n";
+        let error = parse(&EXAMPLE.replacen("  tables:\n  - name: orders\n", second, 1), "n").unwrap_err();
+        assert!(
+            error.contains("\n  spec.tables[0]: cannot be read: missing field `version`"),
+            "{error}"
+        );
+        // A misspelt field that is needed is missing, too.
+        let error = parse(&EXAMPLE.replacen("version: updated_at", "verison: updated_at", 1), "n").unwrap_err();
+        assert!(
+            error.contains("spec.tables[0].verison: no such") && error.contains("missing field `version`"),
+            "{error}"
+        );
+        let error = parse(&EXAMPLE.replacen("engine: MySQL", "engine: MySLQ", 1), "n").unwrap_err();
+        assert!(
+            error.contains("\n  spec.source.engine: cannot be read: unknown variant `MySLQ`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_foreign_api_version_is_refused() {
+        for other in ["v1", "datamigration.dev/v2", "apps/v1"] {
+            let error = parse(&EXAMPLE.replacen("datamigration.dev/v1alpha1", other, 1), "n").unwrap_err();
+            assert!(error.contains(&format!("found {other}")), "{error}");
+        }
+        let error = parse(&EXAMPLE.replacen("apiVersion: datamigration.dev/v1alpha1", "", 1), "n").unwrap_err();
+        assert!(error.contains("found none"), "{error}");
     }
 
     #[test]

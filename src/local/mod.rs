@@ -14,6 +14,7 @@ pub use arguments::{CopyArguments, VerifyArguments, help};
 use crate::api::Migration;
 use crate::api::database::EngineName;
 use crate::api::task::{MigrationTaskSpec, TaskKind, VerifyScope};
+use crate::store::StoreError;
 use crate::workers::{Shard, StatusBoard, TaskContext, WorkError, count, perform, sorted, stop_on_signal, verify};
 use arguments::Common;
 use export::Export;
@@ -52,6 +53,8 @@ impl LocalError {
     fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
+            // The URL, the certificate's file or the database's file is not what it has to be.
+            Self::Work(WorkError::Store(StoreError::Config { .. })) => Exit::Usage,
             Self::Work(_) => Exit::Unfinished,
         }
     }
@@ -89,6 +92,13 @@ fn finish(common: &Common, run: Result<Vec<Outcome>, LocalError>) -> Exit {
 async fn run_copy(arguments: &CopyArguments, stop: &CancellationToken) -> Result<Vec<Outcome>, LocalError> {
     let common = &arguments.common;
     let mut migration = manifest::read(common)?;
+    if migration.copy.create_tables {
+        return Err(LocalError::Usage(format!(
+            "{}: spec.copy.createTables: only the operator's preflight creates tables, and only it leaves indexes for later; \
+             create the tables yourself, and remove the field (and copy.secondaryIndexes) for a copy from a shell",
+            common.file.display()
+        )));
+    }
     if let Some(parallelism) = arguments.parallelism {
         migration.copy.parallelism = parallelism;
     }

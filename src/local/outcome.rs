@@ -39,8 +39,11 @@ pub struct Outcome {
     pub table: String,
     /// What it came to.
     pub verdict: Verdict,
-    /// Rows copied, or compared (both sides together).
+    /// Rows that a copy has read, those that it could not carry among them; rows that a verify has compared, both sides
+    /// together.
     pub rows: u64,
+    /// Of the base's rows, those that could not be carried, or that the follower does not take.
+    pub rejects: u64,
     /// Wall-clock time.
     pub seconds: f64,
     /// Rows of the base that the follower lacked.
@@ -74,6 +77,7 @@ impl Outcome {
     ) -> Self {
         let status = context.status.current();
         let report = status.verify.unwrap_or_default();
+        let progress = status.progress.unwrap_or_default();
         let verdict = match &result {
             Ok(()) => done,
             Err(error) if came_to_an_end(error) => Verdict::Different,
@@ -83,7 +87,8 @@ impl Outcome {
         Self {
             table: table.to_owned(),
             verdict,
-            rows: status.progress.unwrap_or_default().rows,
+            rows: progress.rows,
+            rejects: progress.rejects + report.rejects,
             seconds: began.elapsed().as_secs_f64(),
             target_missing: report.target_missing,
             neq: report.neq,
@@ -131,6 +136,9 @@ fn sentence(outcome: &Outcome) -> String {
     if outcome.misplaced > 0 {
         found = format!("{found}, {} misplaced", outcome.misplaced);
     }
+    if outcome.rejects > 0 {
+        found = format!("{found}, {} refused", outcome.rejects);
+    }
     let why = outcome.message.as_deref().unwrap_or_default();
     match outcome.verdict {
         Verdict::Copied => format!("{table}: copied ({took})"),
@@ -144,7 +152,56 @@ fn sentence(outcome: &Outcome) -> String {
         Verdict::Different if outcome.reason.as_deref() == Some("CountsDiffer") => {
             format!("{table}: different ({took})\n  {why}")
         }
+        Verdict::Different if outcome.reason.as_deref() == Some("RowsRejected") => {
+            let carried = rows.saturating_sub(outcome.rejects);
+            format!(
+                "{table}: {carried} of {rows} rows copied, {} could not be carried ({took})\n  {why}",
+                outcome.rejects
+            )
+        }
         Verdict::Different => format!("{table}: different: {found} ({took})\n  {why}"),
         Verdict::Unfinished => format!("{table}: not finished ({took})\n  {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(verdict: Verdict, reason: &str, rejects: u64) -> Outcome {
+        Outcome {
+            table: "customers".to_owned(),
+            verdict,
+            rows: 5_000,
+            rejects,
+            seconds: 2.0,
+            target_missing: 0,
+            neq: 0,
+            base_missing: 0,
+            misplaced: 0,
+            repaired: 0,
+            outstanding: rejects,
+            reason: Some(reason.to_owned()),
+            message: Some("table customers: why".to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_copy_says_how_many_rows_it_could_not_carry() {
+        let text = sentence(&outcome(Verdict::Different, "RowsRejected", 3));
+        let expected = "customers: 4997 of 5000 rows copied, 3 could not be carried (";
+        assert!(
+            text.starts_with(expected) && text.ends_with("\n  table customers: why"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_verify_says_what_it_found() {
+        let text = sentence(&outcome(Verdict::Different, "RowsRefused", 2));
+        let expected = "customers: different: 0 target_missing, 0 neq, 0 base_missing, 2 refused (";
+        assert!(text.starts_with(expected), "{text}");
+        let text = sentence(&outcome(Verdict::Different, "DifferencesFound", 0));
+        assert!(!text.contains("refused"), "{text}");
     }
 }

@@ -106,12 +106,19 @@ impl Drop for LocalReporter {
 pub struct Told<'e> {
     export: Option<&'e mut Export>,
     left: u64,
+    /// It has been said that there are more than are shown.
+    said: bool,
 }
 
 impl<'e> Told<'e> {
     /// `show`: how many are shown.
     pub fn new(export: Option<&'e mut Export>, show: u64) -> Self {
-        Self { export, left: show }
+        Self {
+            export,
+            left: show,
+            // Whoever wants to see none need not be told that there are more.
+            said: show == 0,
+        }
     }
 }
 
@@ -120,9 +127,9 @@ impl Differences for Told<'_> {
         if self.left > 0 {
             self.left -= 1;
             eprintln!("{}", shown(difference));
-            if self.left == 0 {
-                eprintln!("(further differences are counted, and written to --export FILE)");
-            }
+        } else if !self.said {
+            self.said = true;
+            eprintln!("{}", further(self.export.is_some()));
         }
         match &mut self.export {
             Some(export) => export.add(difference),
@@ -131,7 +138,23 @@ impl Differences for Told<'_> {
     }
 }
 
+fn further(exported: bool) -> &'static str {
+    if exported {
+        "(there are more: they are counted, and written to the export)"
+    } else {
+        "(there are more: they are counted; --show COUNT shows more, --export FILE writes every one)"
+    }
+}
+
 fn shown(difference: &Difference) -> String {
+    if let Some(why) = difference.kind.reason() {
+        return format!(
+            "{} {} {}: {why}",
+            difference.table,
+            difference.key,
+            difference.kind.as_str()
+        );
+    }
     let seen = &difference.seen;
     let none = "no row";
     let mut line = format!(

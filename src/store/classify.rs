@@ -85,7 +85,12 @@ fn other(label: String, error: &dyn sqlx::error::DatabaseError) -> StoreError {
             message,
         },
         // busy, locked
-        (_, 5 | 6) => StoreError::LockTimeout { label, message },
+        (_, 5 | 6) => StoreError::LockTimeout {
+            label,
+            message: format!(
+                "{message}; another process writes to the file, or holds a transaction on it open: end that, or try again later"
+            ),
+        },
         (_, 9) => StoreError::Timeout { label, message },
         // not permitted, read-only, not authorized
         (_, 3 | 8 | 23) => StoreError::Privilege { label, message },

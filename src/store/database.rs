@@ -89,6 +89,10 @@ impl Database {
             }
             #[cfg(feature = "sqlite")]
             Engine::Sqlite => {
+                super::sqlite::exists(&parts.database).map_err(|message| StoreError::Config {
+                    label: config.label.clone(),
+                    message,
+                })?;
                 let options = super::sqlite::options(&parts);
                 Pool::Sqlite {
                     pool: super::sqlite::pool(config, options.clone()),

@@ -11,6 +11,15 @@ use super::{ColumnSchema, Engine, Ident, KeyRequest, TableSchema};
 use crate::rows::{Comparison, LogicalType, Verdict, compare};
 use crate::words::Side;
 
+/// How a column is declared; SQLite takes columns without a type.
+fn declared(column: &ColumnSchema) -> &str {
+    if column.native.is_empty() {
+        "(no declared type)"
+    } else {
+        &column.native
+    }
+}
+
 pub(super) struct Builder<'m> {
     pub(super) source: TableSchema,
     pub(super) target: TableSchema,
@@ -129,22 +138,30 @@ impl Builder<'_> {
             self.mapping.key.contains(&s.name)
         };
         let carriage = carriage((s, self.source.engine), (t, self.target.engine), in_key);
+        let (from_type, to_type) = (declared(s), declared(t));
         match &carriage.verdict {
             Verdict::Exact => {}
-            Verdict::Declared(note) => self.notes.push(format!("{from}.{} ({}) and {to}.{} ({}): {note}", s.name, s.native, t.name, t.native)),
+            Verdict::Declared(note) => self.notes.push(format!("{from}.{} ({from_type}) and {to}.{} ({to_type}): {note}", s.name, t.name)),
             Verdict::Refused(why) => self.problem(
                 "ColumnsIncompatible",
                 format!(
-                    "column {from}.{} is {} and {to}.{} is {}: {why}; change the target's column, or drop the column from the migration",
-                    s.name, s.native, t.name, t.native
+                    "source column {from}.{} is {from_type} and target column {to}.{} is {to_type}: {why}; change the target's \
+                     column, or drop the column from the migration",
+                    s.name, t.name
                 ),
             ),
         }
         if s.nullable && !t.nullable {
+            // A key is never NULL: there the source's column is what is to be mended.
+            let remedy = if in_key {
+                "it is of the key: make the source's column NOT NULL"
+            } else {
+                "make the target's column nullable"
+            };
             self.problem(
                 "ColumnsIncompatible",
                 format!(
-                    "column {from}.{} may be NULL and {to}.{} may not; make the target's column nullable",
+                    "source column {from}.{} may be NULL and target column {to}.{} may not; {remedy}",
                     s.name, t.name
                 ),
             );

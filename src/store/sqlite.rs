@@ -32,6 +32,18 @@ pub(crate) fn options(parts: &UrlParts) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
+/// SQLite itself only says that it cannot open a file, without its name.
+pub(crate) fn exists(path: &str) -> Result<(), String> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(format!("{path} is a directory; name the SQLite file in it")),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(format!(
+            "the file {path} does not exist; make the file and its tables first, or correct the path in the URL"
+        )),
+        Err(error) => Err(format!("the file {path} cannot be looked at: {error}")),
+    }
+}
+
 pub(crate) fn pool(config: &ConnectConfig, options: SqliteConnectOptions) -> SqlitePool {
     SqlitePoolOptions::new()
         .max_connections(config.max_connections.max(1))

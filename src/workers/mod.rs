@@ -34,7 +34,7 @@ pub(crate) use legs::{Leg, legs};
 pub(crate) use order::sorted;
 pub use verify::counts::run as count;
 pub use verify::full::run_for as verify;
-pub use verify::{Difference, Differences, Mismatch, Seen};
+pub use verify::{Difference, Differences, Kind, Mismatch, Seen};
 
 use self::connect::Contact;
 use crate::api::Migration;

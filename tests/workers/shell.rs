@@ -242,6 +242,26 @@ async fn what_stands_in_the_way_has_its_exit_code() {
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("spec.strategy"), "{}", ran.err);
 
+    let ran = run(
+        folder.path(),
+        &world,
+        json!({"copy": {"createTables": true}}),
+        &["copy"],
+    )
+    .await;
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.err
+            .contains("spec.copy.createTables: only the operator's preflight"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(tables_of_ours(&world.target).await, 0);
+    let misspelt = json!([{"name": "orders", "version": "updated_at", "whree": "id < 3"}]);
+    let ran = run(folder.path(), &world, json!({"tables": misspelt}), &["verify"]).await;
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("spec.tables[0].whree: no such field"), "{}", ran.err);
+
     let adopt = json!({"engine": "PostgreSQL", "existingRows": "Adopt",
         "shards": [{"name": "main", "urlSecretRef": {"name": "target"}}]});
     let ran = run(folder.path(), &world, json!({"target": adopt}), &["verify", "--repair"]).await;
@@ -254,6 +274,54 @@ async fn what_stands_in_the_way_has_its_exit_code() {
         ran.out.contains("not finished") && ran.out.contains("table orders is not in target/main"),
         "{}",
         ran.out
+    );
+}
+
+/// A row that the follower refuses is named like any other difference: on the terminal, in the export, in the result.
+#[tokio::test]
+async fn rows_that_the_follower_refuses_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::orders(MariaDb, Postgres).await;
+    fill(&world.source, 20).await;
+    world
+        .target
+        .execute("ALTER TABLE orders ADD CONSTRAINT no_seven CHECK (id NOT IN (7, 9))")
+        .await;
+    let ran = run(folder.path(), &world, json!({}), &["copy"]).await;
+    assert_eq!(ran.code, 1, "{} {}", ran.out, ran.err);
+    assert!(
+        ran.out
+            .starts_with("orders: 18 of 20 rows copied, 2 could not be carried"),
+        "{}",
+        ran.out
+    );
+
+    let list = folder.path().join("differences.csv");
+    let list = list.to_str().unwrap();
+    let arguments = ["verify", "--repair", "--export", list, "--json"];
+    let ran = run(folder.path(), &world, json!({}), &arguments).await;
+    assert_eq!(ran.code, 1, "{} {}", ran.out, ran.err);
+    let result: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(
+        (&result[0]["reason"], &result[0]["rejects"]),
+        (&json!("RowsRefused"), &json!(2)),
+        "{result}"
+    );
+    let mut told: Vec<&str> = ran.err.lines().filter(|line| line.starts_with("orders [")).collect();
+    told.sort_unstable();
+    assert!(
+        told.len() == 2 && told[0].starts_with("orders [7] refused: ") && told[1].starts_with("orders [9] refused: "),
+        "{}",
+        ran.err
+    );
+    let written = std::fs::read_to_string(list).unwrap();
+    let mut lines: Vec<&str> = written.lines().skip(1).collect();
+    lines.sort_unstable();
+    assert!(
+        lines.len() == 2
+            && lines[0].starts_with("orders,[7],refused,")
+            && lines.iter().all(|line| line.contains("no_seven")),
+        "{written}"
     );
 }
 

@@ -265,6 +265,11 @@ async fn what_does_not_belong_into_its_column_is_set_aside() {
         assert_eq!(ran.code, 1, "{target:?}: {} {}", ran.out, ran.err);
         let result: Value = serde_json::from_str(&ran.out).unwrap();
         assert_eq!(result[0]["reason"], json!("RowsRejected"), "{target:?}");
+        assert_eq!(
+            (&result[0]["rows"], &result[0]["rejects"]),
+            (&json!(60), &json!(5)),
+            "{target:?}"
+        );
         assert_eq!(run.target.number("SELECT COUNT(*) FROM orders").await, 55, "{target:?}");
         let aside = "SELECT COUNT(*) FROM _datamigration_rejects";
         assert_eq!(run.target.number(aside).await, 5, "{target:?}");
@@ -358,6 +363,28 @@ async fn what_stands_in_the_way_is_named() {
     encrypted["tls"] = json!({"mode": "Disabled"});
     refused(json!({"source": encrypted}), 2, "spec.source.tls").await;
     refused(json!({"source": side("MySQL")}), 2, "is of a SQLite database").await;
+
+    // A file that is not there is named, and not made.
+    let absent = run.folder.path().join("absent.db");
+    for (url, words) in [
+        (
+            format!("sqlite://{}", absent.display()),
+            "absent.db does not exist; make the file",
+        ),
+        (format!("sqlite://{}", run.folder.path().display()), "is a directory"),
+        ("sqlite:relative.db".to_owned(), "expected sqlite:///DIRECTORY/FILE"),
+    ] {
+        let mut command = run.command(&json!({}), &["verify"]);
+        std::fs::write(run.folder.path().join("target"), url).unwrap();
+        let output = command.output().await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.code() == Some(2) && said.contains(words),
+            "{:?} {said}",
+            output.status
+        );
+    }
+    assert!(!absent.exists());
 
     let same = Run {
         folder: tempfile::tempdir().unwrap(),

@@ -30,7 +30,8 @@ pub(super) fn sqlite(found: &mut Findings, spec: &DataMigrationSpec) {
     if copy.create_tables == Some(true) {
         found.add(
             "spec.copy.createTables",
-            "is not done between a SQLite file and another database: create the table yourself, and remove it",
+            "is not done for a SQLite file: only the operator's preflight creates tables; create the table yourself, and \
+             remove the field (and copy.secondaryIndexes)",
         );
     }
     let Some(pause) = &copy.pause_when else { return };

@@ -92,8 +92,8 @@ impl Copy {
                 "RowsRejected",
                 format!(
                     "table {}: {left} rows cannot be put into the follower, the first: {example}; each is in \
-                     _datamigration_rejects with its reason. Correct the rows or the follower's column, then delete this \
-                     task: the copy is asked for again and tries them first",
+                     _datamigration_rejects with its reason. Correct the rows or the follower's column and copy \
+                     again (in a cluster: delete this task, and the copy is asked for again and tries them first)",
                     self.chunks.table
                 ),
             )),

@@ -5,6 +5,33 @@ use super::repair::{Mismatch, Seen, Settled, Verdict};
 use crate::control::verified::Found;
 use crate::rows::Key;
 
+/// What was the matter with a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The sides differed.
+    Differs(Mismatch),
+    /// The row cannot be put into the follower, or cannot be read exactly; with the database's own words.
+    Refused(String),
+}
+
+impl Kind {
+    /// The word for it.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Differs(kind) => kind.as_str(),
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    /// Why, where the database said so.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Differs(_) => None,
+            Self::Refused(why) => Some(why),
+        }
+    }
+}
+
 /// One key whose rows differed when it was settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
@@ -13,7 +40,7 @@ pub struct Difference {
     /// The row's key.
     pub key: Key,
     /// What was the matter.
-    pub kind: Mismatch,
+    pub kind: Kind,
     /// Both versions, and the columns that differed.
     pub seen: Seen,
     /// The follower has been made what the base is.
@@ -23,10 +50,11 @@ pub struct Difference {
 impl Difference {
     /// The difference that a verdict speaks of, if it speaks of one.
     pub fn of(table: &str, settled: &Settled) -> Option<Self> {
-        let (kind, repaired) = match settled.verdict {
-            Verdict::Repaired(kind) => (kind, true),
-            Verdict::Left(kind) => (kind, false),
-            Verdict::Equal | Verdict::FollowerNewer | Verdict::Locked | Verdict::Refused(_) => return None,
+        let (kind, repaired) = match &settled.verdict {
+            Verdict::Repaired(kind) => (Kind::Differs(*kind), true),
+            Verdict::Left(kind) => (Kind::Differs(*kind), false),
+            Verdict::Refused(why) => (Kind::Refused(why.clone()), false),
+            Verdict::Equal | Verdict::FollowerNewer | Verdict::Locked => return None,
         };
         Some(Self {
             table: table.to_owned(),

@@ -16,5 +16,5 @@ mod rungs;
 mod tally;
 pub mod whole;
 
-pub use differences::{Difference, Differences};
+pub use differences::{Difference, Differences, Kind};
 pub use repair::{Mismatch, Seen};

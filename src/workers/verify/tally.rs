@@ -26,6 +26,8 @@ pub struct Tally<'d> {
     /// Rows that the follower does not take: those that can be dead letters, how many there are, the first of them with
     /// the reason.
     refusals: Vec<(Key, String)>,
+    /// The same with what was seen of them: told at the end, because until then they are tried again.
+    untold: Vec<Settled>,
     refused: u64,
     refusal: Option<String>,
     /// Differences that this pass may not repair.
@@ -35,6 +37,8 @@ pub struct Tally<'d> {
     /// Differences to be written down.
     events: Vec<MismatchEvent>,
     differences: Option<&'d mut dyn Differences>,
+    /// Why a difference that was met at the end could not be told.
+    silent: Option<WorkError>,
 }
 
 impl<'d> Tally<'d> {
@@ -59,12 +63,14 @@ impl<'d> Tally<'d> {
             surplus_rows: 0,
             locked: 0,
             refusals: Vec::new(),
+            untold: Vec::new(),
             refused: 0,
             refusal: None,
             left: 0,
             found: 0,
             events: Vec::new(),
             differences,
+            silent: None,
         }
     }
 
@@ -120,7 +126,11 @@ impl<'d> Tally<'d> {
                 self.refusal
                     .get_or_insert_with(|| format!("key {}: {why}", settled.key));
                 if self.refusals.len() <= MOST_LETTERS {
-                    self.refusals.push((settled.key, why.clone()));
+                    self.refusals.push((settled.key.clone(), why.clone()));
+                    self.untold.push(settled);
+                } else {
+                    // Too many to be tried again: it stays refused.
+                    self.tell(&settled)?;
                 }
             }
             Verdict::FollowerNewer | Verdict::Locked => {
@@ -149,9 +159,14 @@ impl<'d> Tally<'d> {
 
     /// Rows that the follower did not take, for another attempt; they count no more.
     pub fn take_refusals(&mut self) -> Vec<(Key, String)> {
-        self.report.rejects -= self.refused;
-        self.refused = 0;
-        self.refusal = None;
+        let taken = self.refusals.len() as u64;
+        self.report.rejects -= taken;
+        self.refused -= taken;
+        // Those beyond the most that are tried again are refused whatever becomes of the others.
+        if self.refused == 0 {
+            self.refusal = None;
+        }
+        self.untold.clear();
         std::mem::take(&mut self.refusals)
     }
 
@@ -211,6 +226,11 @@ impl<'d> Tally<'d> {
 
     /// The report once nothing is left to be settled.
     pub fn end(&mut self) -> &VerifyReport {
+        for refused in std::mem::take(&mut self.untold) {
+            if let Err(error) = self.tell(&refused) {
+                self.silent.get_or_insert(error);
+            }
+        }
         if self.surplus_rows > 0 {
             self.report.base_missing += self.surplus_rows;
             self.left += self.surplus_rows;
@@ -225,6 +245,9 @@ impl<'d> Tally<'d> {
     pub fn verdict(&self) -> Result<(), WorkError> {
         let table = &self.table;
         let report = &self.report;
+        if let Some(error) = &self.silent {
+            return Err(WorkError::permanent("ExportFailed", error.to_string()));
+        }
         if report.deletes_held > 0 {
             return Err(WorkError::permanent(
                 "TooManyDeletes",
@@ -241,7 +264,7 @@ impl<'d> Tally<'d> {
                 "DifferencesFound",
                 format!(
                     "table {table}: {} target_missing, {} neq, {} base_missing, {} misplaced are left, because this verify only \
-                     reports; repair them, or run it with repair (spec.verify.repair: Automatic)",
+                     reports; repair them, or let a verify do it (spec.verify.repair: Automatic; from a shell: --repair)",
                     report.target_missing, report.neq, report.base_missing, report.misplaced
                 ),
             ));
@@ -251,7 +274,7 @@ impl<'d> Tally<'d> {
                 "RowsRefused",
                 format!(
                     "table {table}: {} rows of the base cannot be put into the follower, the first: {refusal}; correct the rows \
-                     or the follower's column; the pass is repeated",
+                     or the follower's column: the next pass tries them again",
                     self.refused
                 ),
             ));
@@ -260,8 +283,8 @@ impl<'d> Tally<'d> {
             return Err(WorkError::Waiting {
                 reason: "RowsLocked",
                 message: format!(
-                    "table {table}: {} differing rows were locked or kept changing through all attempts; the pass is \
-                     repeated. Look for idle transactions on both databases",
+                    "table {table}: {} differing rows were locked or kept changing through all attempts; the next pass \
+                     looks at them again. Look for idle transactions on both databases",
                     self.locked
                 ),
             });
