@@ -52,9 +52,8 @@ pub enum LocalError {
 impl LocalError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) => Exit::Usage,
-            // The URL, the certificate's file or the database's file is not what it has to be.
-            Self::Work(WorkError::Store(StoreError::Config { .. })) => Exit::Usage,
+            // A wrong argument; or the URL, the certificate's file or the database's file is not what it has to be.
+            Self::Usage(_) | Self::Work(WorkError::Store(StoreError::Config { .. })) => Exit::Usage,
             Self::Work(_) => Exit::Unfinished,
         }
     }
