@@ -218,7 +218,7 @@ async fn a_follower_lost_between_the_commits_is_queued_and_strict_says_unknown()
     for (secondary, source) in [("Lenient", MariaDb), ("Strict", MariaDb)] {
         let pair = Pair::new(source, Postgres).await;
         pair.flip("DST_FIRST", secondary, 2).await;
-        at_commit(&pair.target, "PERFORM pg_sleep(2)").await;
+        at_commit(&pair.target, "PERFORM pg_sleep(4)").await;
         let shop = pair.instance("shop-0");
         let write = tokio::spawn({
             let shop = shop.clone();
