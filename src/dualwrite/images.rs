@@ -8,7 +8,6 @@ use super::error::Fault;
 use super::follower::Image;
 use super::intent::{Intent, Pairs, Second};
 use super::mode::Stance;
-use super::place::spelled_key;
 use super::queue::Owed;
 use super::write::{Core, Part, lies_here};
 use crate::control;
@@ -172,13 +171,13 @@ async fn read(part: &mut Part, side: &TableSide, tx: &mut Tx) -> Result<Found, F
     let deleted: Vec<(Key, Option<String>)> = part
         .before
         .iter()
-        .map(|(key, version)| (spelled_key(side, key), version.as_str().map(str::to_owned)))
+        .map(|(key, version)| (side.spelled(key), version.as_str().map(str::to_owned)))
         .filter(|(key, _)| !there.contains(key))
         .collect();
     part.absent = part
         .keys
         .iter()
-        .filter(|key| !there.contains(&spelled_key(side, key)) && part.was_there(key).is_none())
+        .filter(|key| !there.contains(&side.spelled(key)) && part.was_there(key).is_none())
         .cloned()
         .collect();
     if let Some(claim) = &part.claim

@@ -144,15 +144,6 @@ fn spelled(side: &TableSide, column: usize, value: Value) -> Value {
     canonical(&column.carry, value.clone()).unwrap_or(value)
 }
 
-/// A key in the spelling in which the database holds it: a UUID in lower case, a decimal without zeros at its end.
-pub(super) fn spelled_key(side: &TableSide, key: &Key) -> Key {
-    let value = |(at, value): (usize, &Value)| match side.key.get(at) {
-        Some(&column) => spelled(side, column, value.clone()),
-        None => value.clone(),
-    };
-    Key(key.0.iter().enumerate().map(value).collect())
-}
-
 type Function = Option<(ShardBy, Vec<usize>)>;
 
 fn placing(table: &TableDefinition, side: Side, databases: &[usize]) -> Result<Function, String> {

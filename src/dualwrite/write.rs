@@ -15,7 +15,7 @@ use super::gate::Gate;
 use super::images::shares;
 use super::intent::Intent;
 use super::mode::Stance;
-use super::place::{Stated, spelled_key};
+use super::place::Stated;
 use super::router::Router;
 use super::session::{Left, Session};
 use super::sides::Sides;
@@ -104,7 +104,7 @@ pub(super) async fn attempt<T>(
     let mut parts = Vec::with_capacity(declared.parts.len());
     for (table, keys) in &declared.parts {
         let narrow = core.sides.narrow(base, shard, *table).await?;
-        let mut keys: Vec<Key> = keys.iter().map(|key| spelled_key(&narrow, key)).collect();
+        let mut keys: Vec<Key> = keys.iter().map(|key| narrow.spelled(key)).collect();
         keys.sort();
         keys.dedup();
         parts.push(Part {
@@ -239,7 +239,7 @@ fn add_created(
             let why = "a row was created in a table that the write does not name; name it when the write begins";
             return Err(Fault::Failed(Failure::Table(why.to_owned())));
         };
-        let key = spelled_key(&part.narrow, &key);
+        let key = part.narrow.spelled(&key);
         lies_here(sides, (base, shard), part, &key)?;
         if !part.keys.contains(&key) {
             part.keys.push(key);

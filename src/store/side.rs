@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::custom::{Custom, CustomComparison};
 use super::pair::Builder;
 use super::{ColumnSchema, Engine, Ident, StoreError, TableSchema};
+use crate::rows::canonical::canonical;
 use crate::rows::{Comparison, Key, LogicalType, Row, Value};
 use crate::words::{Direction, Side};
 
@@ -115,6 +116,17 @@ pub struct TableSide {
 impl TableSide {
     pub fn key_of(&self, row: &Row) -> Key {
         Key(self.key.iter().map(|&i| row.values[i].clone()).collect())
+    }
+
+    /// A key in the spelling in which this side's rows carry it (a UUID in lower case, a decimal without zeros at its end),
+    /// whoever wrote it down. What has no such spelling stays: the database will refuse it by itself.
+    pub fn spelled(&self, key: &Key) -> Key {
+        let carry = |at: usize| Some(&self.columns.get(*self.key.get(at)?)?.carry);
+        let value = |(at, value): (usize, &Value)| {
+            let spelled = carry(at).and_then(|carry| canonical(carry, value.clone()).ok());
+            spelled.unwrap_or_else(|| value.clone())
+        };
+        Key(key.0.iter().enumerate().map(value).collect())
     }
 
     pub fn version_of<'r>(&self, row: &'r Row) -> &'r Value {

@@ -10,7 +10,6 @@ use super::prepared::Prepared;
 pub use super::prepared::{mapping, pair, table};
 use crate::api::migration::Table;
 use crate::control::{self, Control};
-use crate::rows::canonical::canonical;
 use crate::rows::{Comparison, Key, Row, Value, digest};
 use crate::store::{ComparedSides, Database, Shape, TablePair, TableSide, Tx, TxOptions};
 use crate::words::{Direction, Mode, SecondaryWrites, Side};
@@ -221,19 +220,6 @@ impl Work {
     pub fn misplaced(&self, key: &Key) -> Result<bool, WorkError> {
         let side = self.direction().follower();
         Ok(self.divisions.place(side, key)? != self.leg.at(side))
-    }
-
-    /// A key in the pair's spelling: whoever wrote it down may have known one side alone, where it is held otherwise (a
-    /// number as a decimal, a UUID as bytes).
-    pub fn respelled(&self, key: Key) -> Key {
-        let columns: Vec<_> = self.base_whole().key_columns().collect();
-        if columns.len() != key.0.len() {
-            return key;
-        }
-        let values = key.0.into_iter().zip(columns);
-        Key(values
-            .map(|(value, column)| canonical(&column.carry, value.clone()).unwrap_or(value))
-            .collect())
     }
 
     /// The base's rows of the leg's shard, whichever shard of the follower they belong to.

@@ -118,7 +118,8 @@ impl Whole<'_> {
             .await?;
         if let Some(part) = self.parts.first() {
             for entry in &mut entries {
-                entry.key = part.work.respelled(std::mem::replace(&mut entry.key, Key(Vec::new())));
+                // Whoever wrote it down may have known one side alone.
+                entry.key = part.work.base_whole().spelled(&entry.key);
             }
         }
         Ok(entries)
